@@ -1,0 +1,1 @@
+"""What things mean: the dbt project, the one door to DuckDB, metrics, segments and analysis engines. Never imports Dagster or knows a destination."""
