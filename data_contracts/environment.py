@@ -45,7 +45,6 @@ class Workspace:
     max_row_drop: float = 0.3            # a full extract that lost more than this share of its rows is not published
     test_email_domains: tuple[str, ...] = ()
     keep_snapshots: int = 10
-    full_text: dict[str, Any] = field(default_factory=dict, repr=False)
 
     CHOICES = {
         "week_start": ("monday", "sunday", "saturday"),
@@ -164,7 +163,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 def load_workspace(file: Path) -> Workspace:
     """The workspace's settings. Unknown names are refused, so that a misspelt setting is not silently ignored."""
     content = _read_yaml(file) if file.exists() else {}
-    known = {f.name for f in fields(Workspace)} - {"full_text"}
+    known = {f.name for f in fields(Workspace)}
     unknown = sorted(set(content) - known)
     if unknown:
         raise UsageError(f"unknown setting {unknown[0]!r}", file=str(file), field=unknown[0], remedy=f"Known: {', '.join(sorted(known))}.")
