@@ -1,0 +1,345 @@
+"""The one door to DuckDB: the warehouse under a lock of our own, and immutable snapshots for everybody who reads.
+
+Belongs here: connections, locks, publishing, rollback, retention, read-only queries. Does not belong here: what the tables
+mean. DuckDB allows one writing process and no reader beside it, so a build works in `warehouse.duckdb` and readers open
+`serving/<snapshot_id>.duckdb`, a new name each time: a process that has opened a path keeps seeing the old content if the
+same path is replaced. The pointer `serving/current` moves by an atomic rename.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Iterator, Sequence
+
+import duckdb
+
+from data_contracts.environment import Home
+from data_contracts.errors import BusyError, RapportError, UsageError
+
+FORMAT_VERSION = 1
+SERVED_SCHEMAS = ("marts", "metrics", "features", "scores", "segments", "ops", "meta")
+QUERY_SECONDS = 60           # a query on a page or the command line that runs longer is almost always a missing join condition
+_held: dict[Path, tuple[int, Any]] = {}
+_held_guard = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Who is asking. Row and column rights are decided from this alone."""
+
+    name: str = "local"
+    role: str = "admin"
+
+
+LOCAL = Viewer()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A published state of the warehouse."""
+
+    id: str
+    created_at: str          # ISO 8601, UTC
+    run_id: str
+    as_of: str               # the instant the numbers speak of, ISO 8601, UTC
+    watermark: str           # up to here the data are complete, ISO 8601, UTC
+    bytes: int
+    sha256: str
+    format_version: int
+    tables: dict[str, int]   # schema.table → rows
+    warnings: list[str]
+
+
+@dataclass
+class Reading:
+    """An open snapshot."""
+
+    con: duckdb.DuckDBPyConnection
+    snapshot: Snapshot
+    viewer: Viewer
+
+
+# -- connections -------------------------------------------------------------------------------------------------------
+
+def _connect(path: str, *, read_only: bool = False, memory_limit: str | None = None,
+             temporary: Path | None = None) -> duckdb.DuckDBPyConnection:
+    config: dict[str, Any] = {"TimeZone": "UTC", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+    if memory_limit:
+        config["memory_limit"] = memory_limit
+    if temporary:
+        config["temp_directory"] = str(temporary)
+    return duckdb.connect(path, read_only=read_only, config=config)
+
+
+@contextmanager
+def scratch(memory_limit: str = "2GB") -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory database for work that touches no warehouse, such as reading a delivered file."""
+    con = _connect(":memory:", memory_limit=memory_limit)
+    try:
+        yield con
+    finally:
+        con.close()
+
+
+@contextmanager
+def locked(home: Home, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold the home's writing lock; re-entrant within a process. The kernel frees it if the process dies.
+
+    Our own `flock` on a file of its own: DuckDB's lock is dropped silently when the same process opens and closes the
+    database file by other means. Raises BusyError when another process holds it longer than `wait_seconds`.
+    """
+    key = home.lock_file
+    with _held_guard:
+        if key in _held:
+            count, handle = _held[key]
+            _held[key] = (count + 1, handle)
+        else:
+            home.make_folders()
+            handle = open(key, "a+", encoding="utf-8")
+            deadline = time.monotonic() + wait_seconds
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        handle.seek(0)
+                        holder = handle.read().strip() or "another process"
+                        handle.close()
+                        raise BusyError(f"the warehouse is being written by {holder}",
+                                        remedy="Wait until that run has ended (`rapport status`) and try again; readers are not affected.") from None
+                    time.sleep(0.2)
+            handle.seek(0)
+            handle.truncate()
+            handle.write(f"process {os.getpid()} since {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC")
+            handle.flush()
+            _held[key] = (1, handle)
+    try:
+        yield
+    finally:
+        with _held_guard:
+            count, handle = _held[key]
+            if count > 1:
+                _held[key] = (count - 1, handle)
+            else:
+                del _held[key]
+                fcntl.flock(handle, fcntl.LOCK_UN)
+                handle.close()
+
+
+@contextmanager
+def writing(home: Home, wait_seconds: float = 0.0) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse, open for writing under the lock."""
+    with locked(home, wait_seconds):
+        try:
+            con = _connect(str(home.warehouse), temporary=home.temporary)
+        except duckdb.IOException as error:
+            raise RapportError("the warehouse file cannot be opened", file=str(home.warehouse), remedy=f"DuckDB says: {str(error).splitlines()[0]}") from None
+        try:
+            yield con
+        finally:
+            con.close()
+
+
+# -- snapshots ---------------------------------------------------------------------------------------------------------
+
+def _pointer(home: Home) -> Path:
+    return home.serving / "current"
+
+
+def _manifest(home: Home, snapshot_id: str) -> Path:
+    return home.serving / f"{snapshot_id}.json"
+
+
+def _file(home: Home, snapshot_id: str) -> Path:
+    return home.serving / f"{snapshot_id}.duckdb"
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.write_text(text, encoding="utf-8")
+    _sync(temporary)
+    os.replace(temporary, path)
+    _sync(path.parent)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def read_snapshot(home: Home, snapshot_id: str) -> Snapshot:
+    """The manifest of one snapshot."""
+    file = _manifest(home, snapshot_id)
+    if not file.exists():
+        known = ", ".join(s.id for s in list_snapshots(home)[:5]) or "none"
+        raise UsageError(f"there is no snapshot {snapshot_id!r}", remedy=f"Known: {known}. See `rapport snapshot list`.")
+    return Snapshot(**json.loads(file.read_text(encoding="utf-8")))
+
+
+def list_snapshots(home: Home) -> list[Snapshot]:
+    """Every published snapshot, newest first."""
+    if not home.serving.exists():
+        return []
+    found = [Snapshot(**json.loads(f.read_text(encoding="utf-8"))) for f in home.serving.glob("*.json")]
+    return sorted((s for s in found if _file(home, s.id).exists()), key=lambda s: s.id, reverse=True)
+
+
+def current_id(home: Home) -> str | None:
+    """Id of the snapshot that readers are given now; None before the first publish."""
+    try:
+        return _pointer(home).read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def publish(home: Home, run_id: str, as_of: datetime, watermark: datetime, warnings: Sequence[str] = ()) -> Snapshot:
+    """Copy the served schemas of the warehouse into a new snapshot file and make it current.
+
+    The file is checkpointed, closed, counted against the warehouse and synced before the pointer moves; whatever fails
+    before that leaves the former snapshot current. Raises RapportError when a table came out short.
+    """
+    created = datetime.now(timezone.utc)
+    snapshot_id = f"{created:%Y%m%dT%H%M%S}Z-{secrets.token_hex(3)}"
+    building = home.serving / f".building-{snapshot_id}.duckdb"
+    for stale in home.serving.glob(".building-*"):
+        stale.unlink()
+    try:
+        with writing(home) as con:
+            con.execute("ATTACH '{}' AS snapshot".format(str(building).replace("'", "''")))
+            listed = con.execute(
+                "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = current_database() "
+                "AND list_contains(?, table_schema) ORDER BY 1, 2", [list(SERVED_SCHEMAS)]).fetchall()
+            counts: dict[str, int] = {}
+            for schema in SERVED_SCHEMAS:
+                con.execute(f'CREATE SCHEMA IF NOT EXISTS snapshot."{schema}"')
+            for schema, table in listed:
+                con.execute(f'CREATE TABLE snapshot."{schema}"."{table}" AS FROM "{schema}"."{table}"')
+                (wanted,) = con.execute(f'SELECT count(*) FROM "{schema}"."{table}"').fetchone()
+                (copied,) = con.execute(f'SELECT count(*) FROM snapshot."{schema}"."{table}"').fetchone()
+                if wanted != copied:
+                    raise RapportError(f"table {schema}.{table} has {wanted} rows, its copy {copied}", remedy="Check the disk, then run again; the former snapshot stays.")
+                counts[f"{schema}.{table}"] = copied
+            con.execute("CREATE OR REPLACE TABLE snapshot.meta.snapshot AS SELECT ? AS snapshot_id, ?::TIMESTAMP AS created_at, ? AS run_id, "
+                        "?::TIMESTAMP AS as_of, ?::TIMESTAMP AS watermark",
+                        [snapshot_id, created.replace(tzinfo=None), run_id, as_of.replace(tzinfo=None), watermark.replace(tzinfo=None)])
+            con.execute("CHECKPOINT snapshot")
+            con.execute("DETACH snapshot")
+        _sync(building)
+        snapshot = Snapshot(id=snapshot_id, created_at=created.isoformat(timespec="seconds"), run_id=run_id, as_of=_iso(as_of),
+                            watermark=_iso(watermark), bytes=building.stat().st_size, sha256=_digest(building),
+                            format_version=FORMAT_VERSION, tables=counts, warnings=list(warnings))
+        os.replace(building, _file(home, snapshot_id))
+        _replace(_manifest(home, snapshot_id), json.dumps(asdict(snapshot), indent=1))
+        _replace(_pointer(home), snapshot_id)
+    finally:
+        building.unlink(missing_ok=True)
+        building.with_name(building.name + ".wal").unlink(missing_ok=True)
+    _retire(home, keep=home.workspace.keep_snapshots)
+    return snapshot
+
+
+def _iso(instant: datetime) -> str:
+    return instant.replace(tzinfo=timezone.utc).isoformat(timespec="seconds")
+
+
+def _retire(home: Home, keep: int) -> None:
+    current = current_id(home)
+    for old in list_snapshots(home)[keep:]:
+        if old.id != current:
+            _manifest(home, old.id).unlink(missing_ok=True)
+            _file(home, old.id).unlink(missing_ok=True)   # readers that hold it open keep it until they close
+
+
+def rollback(home: Home, snapshot_id: str) -> Snapshot:
+    """Make an earlier snapshot current again, after checking that its file is whole."""
+    snapshot = read_snapshot(home, snapshot_id)
+    file = _file(home, snapshot_id)
+    if not file.exists() or _digest(file) != snapshot.sha256:
+        raise RapportError(f"snapshot {snapshot_id} is damaged or missing", file=str(file), remedy="Choose another from `rapport snapshot list`.")
+    with locked(home):
+        _replace(_pointer(home), snapshot_id)
+    return snapshot
+
+
+@contextmanager
+def reading(home: Home, viewer: Viewer = LOCAL, snapshot_id: str | None = None) -> Iterator[Reading]:
+    """A published snapshot, read-only, cut off from files, network and settings.
+
+    Retention may delete the file between reading the pointer and opening it; then the pointer is read again.
+    """
+    home.require()
+    for attempt in range(5):
+        chosen = snapshot_id or current_id(home)
+        if chosen is None:
+            raise UsageError("nothing has been published yet", remedy="Run `rapport run` (or `rapport demo`) first; `rapport status` tells how far the last run came.")
+        try:
+            snapshot = read_snapshot(home, chosen)
+            file = _file(home, chosen)
+            if file.stat().st_size != snapshot.bytes:
+                raise RapportError(f"snapshot {chosen} is damaged: its file has another length than when it was published", file=str(file),
+                                   remedy="Go back to an earlier one: `rapport snapshot list`, `rapport snapshot rollback ID`.")
+            con = _connect(str(file), read_only=True)
+            break
+        except (FileNotFoundError, UsageError):
+            if snapshot_id or attempt == 4:
+                raise
+            time.sleep(0.05)
+        except duckdb.IOException as error:
+            if attempt == 4 or file.exists():
+                raise RapportError(f"snapshot {chosen} cannot be opened", file=str(file), remedy=f"DuckDB says: {str(error).splitlines()[0]}") from None
+    if snapshot.format_version > FORMAT_VERSION:
+        con.close()
+        raise RapportError(f"snapshot {chosen} was written by a newer Rapport", remedy="Upgrade this installation, or roll back to an older snapshot.")
+    try:
+        con.execute("SET enable_external_access = false")
+        con.execute("SET lock_configuration = true")
+    except duckdb.InvalidInputException as error:      # another connection of this process has locked the same database already
+        if "locked" not in str(error):
+            raise
+    try:
+        yield Reading(con, snapshot, viewer)
+    finally:
+        con.close()
+
+
+def run_query(reading: Reading, sql: str, seconds: float = QUERY_SECONDS) -> duckdb.DuckDBPyConnection:
+    """Run one statement that only reads; the result is fetched from the returned connection.
+
+    Raises UsageError for anything but a single SELECT, for DuckDB's own complaints, and after `seconds`.
+    """
+    try:
+        statements = reading.con.extract_statements(sql)
+    except duckdb.Error as error:
+        raise UsageError(f"the query is not valid SQL: {error}", remedy="Mend the place it points at.") from None
+    readable = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+    if len(statements) != 1 or statements[0].type not in readable:
+        raise UsageError("only one reading statement (SELECT) can be run", remedy="Snapshots never change; use `rapport run` to build a new one.")
+    timer = threading.Timer(seconds, reading.con.interrupt)
+    timer.start()
+    try:
+        return reading.con.execute(statements[0])
+    except duckdb.InterruptException:
+        raise UsageError(f"the query ran longer than {seconds:g} s and was stopped", remedy="Narrow it, or read the snapshot file with a tool of your own.") from None
+    except duckdb.Error as error:
+        raise UsageError(f"the query failed: {error}", remedy="`SELECT table_schema, table_name FROM information_schema.tables` lists what there is.") from None
+    finally:
+        timer.cancel()
