@@ -73,12 +73,14 @@ class Reading:
 
 def _connect(path: str, *, read_only: bool = False, memory_limit: str | None = None,
              temporary: Path | None = None) -> duckdb.DuckDBPyConnection:
-    config: dict[str, Any] = {"TimeZone": "UTC", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+    config: dict[str, Any] = {"autoinstall_known_extensions": "false"}
     if memory_limit:
         config["memory_limit"] = memory_limit
     if temporary:
         config["temp_directory"] = str(temporary)
-    return duckdb.connect(path, read_only=read_only, config=config)
+    con = duckdb.connect(path, read_only=read_only, config=config)
+    con.execute("SET TimeZone = 'UTC'")
+    return con
 
 
 @contextmanager
