@@ -489,7 +489,7 @@ def _period_ctes(prefix: str, periods: Periods, by_currency: bool, spec: Movemen
                     bool_or(has_new) OVER w AS has_new, bool_or(has_churn) OVER w AS has_churn),
          bool_or(has_new) OVER w AND bool_or(has_churn) OVER w,
          CASE WHEN sum(opening_mrr) OVER w <= sum(closing_mrr) OVER w THEN opening_mrr ELSE closing_mrr END,
-         row_number() OVER (w ORDER BY closing_mrr DESC, opening_mrr DESC, currency) = 1
+         row_number() OVER (w ORDER BY closing_mrr DESC, opening_mrr DESC, new <> 0 DESC, churn <> 0 DESC, currency) = 1
   FROM {p}_parts SEMI JOIN mixed USING (customer_id)
   WINDOW w AS (PARTITION BY customer_id, ordinal)""",
         ),

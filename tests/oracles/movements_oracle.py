@@ -161,6 +161,8 @@ def movements(
                 still = not any(k[3][c] != k[4][c] for k in inside)
                 if not opening[c] and not closing[c] and still:
                     continue
+                if not any(row.values()) and not is_opening and not is_closing:
+                    continue
                 row["retained_mrr"] = row["opening_mrr"] if total_open <= total_close else row["closing_mrr"]
                 row["is_opening"], row["is_closing"] = is_opening, is_closing
                 row["is_churned_logo"] = is_opening and not is_closing
