@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Iterable
 
 import duckdb
+import polars as pl
 
 from data_contracts.contract import LINEAGE, Column, Contract, load_contracts, table_columns
 from data_contracts.environment import Workspace
@@ -347,17 +348,64 @@ def overall_watermark(con: duckdb.DuckDBPyConnection, as_of: datetime) -> dateti
 
 # -- quarantine, as people see it --------------------------------------------------------------------------------------
 
-def open_rows(con: duckdb.DuckDBPyConnection, identifiers: list[str] | None, source: str | None, entity: str | None) -> list[tuple[str, str, str, str]]:
-    """(quarantine_id, source, entity, raw) of open rows, narrowed by what is given."""
+def quarantine_summary(con: duckdb.DuckDBPyConnection, include_resolved: bool = False) -> pl.DataFrame:
+    """Rows by source, entity, field, reason and status, most first. A row with two reasons counts under both."""
     return con.execute("""
-        SELECT quarantine_id, source, entity, raw FROM quarantine.rows
-        WHERE status = 'open' AND ($ids IS NULL OR list_contains($ids, quarantine_id) OR len(list_filter($ids, i -> starts_with(quarantine_id, i))) > 0)
-          AND ($source IS NULL OR source = $source) AND ($entity IS NULL OR entity = $entity)""",
-        {"ids": identifiers, "source": source, "entity": entity}).fetchall()
+        SELECT source, entity, reason.field AS field, reason.reason AS reason, status, count(*) AS rows, min(first_seen_at) AS first_seen_at
+        FROM (SELECT *, unnest(reasons) AS reason FROM quarantine.rows WHERE $everything OR status = 'open')
+        GROUP BY ALL ORDER BY rows DESC, source, entity, field, reason""", {"everything": include_resolved}).pl()
 
 
-def resolve_rows(con: duckdb.DuckDBPyConnection, identifiers: list[str], status: str, at: datetime) -> None:
-    """Close quarantine entries as `replayed` or `discarded`."""
-    if status not in ("replayed", "discarded"):
-        raise UsageError(f"{status!r} is no way to resolve a row", remedy="Use replayed or discarded.")
-    con.execute("UPDATE quarantine.rows SET status = ?, resolved_at = ? WHERE list_contains(?, quarantine_id)", [status, at, identifiers])
+def quarantine_rows(con: duckdb.DuckDBPyConnection, identifier: str | None, source: str | None, entity: str | None, limit: int) -> pl.DataFrame:
+    """Quarantined rows with their reasons as sentences. `identifier` may be the beginning of an id."""
+    return con.execute("""
+        SELECT quarantine_id, source, entity, file, row_number, list_aggregate(list_transform(reasons, r -> concat_ws(' ', r.field, r.reason)), 'string_agg', '; ') AS reasons,
+               raw, status, first_seen_at
+        FROM quarantine.rows
+        WHERE ($id IS NULL AND status = 'open' OR starts_with(quarantine_id, $id)) AND ($source IS NULL OR source = $source) AND ($entity IS NULL OR entity = $entity)
+        ORDER BY first_seen_at, source, entity, file, row_number LIMIT $limit""",
+        {"id": identifier, "source": source, "entity": entity, "limit": limit}).pl()
+
+
+def write_replay(con: duckdb.DuckDBPyConnection, contract: Contract, source: str, identifiers: list[str] | None, changes: dict[str, str], target: Path) -> int:
+    """Write the open quarantined rows of one source and entity to a Parquet file in the shape of a delivery; return their number.
+
+    `changes` maps a column to the value it is to have. Raises UsageError for a column that neither the contract nor the rows know.
+    """
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE replayed AS
+        SELECT quarantine_id, raw, row_number, file FROM quarantine.rows
+        WHERE status = 'open' AND source = $source AND entity = $entity AND json_valid(raw)
+          AND ($ids IS NULL OR len(list_filter(coalesce($ids, []), i -> starts_with(quarantine_id, i))) > 0)""",
+        {"source": source, "entity": contract.entity, "ids": identifiers})
+    (count,) = con.execute("SELECT count(*) FROM replayed").fetchone()
+    if not count:
+        return 0
+    names = {r[0] for r in con.execute("SELECT DISTINCT unnest(json_keys(raw)) FROM replayed").fetchall()}
+    unknown = [c for c in changes if c not in names and c not in contract.by_name]
+    if unknown:
+        raise UsageError(f"{contract.entity} has no column {unknown[0]!r}", field="--set", remedy=f"Columns: {', '.join(sorted(names))}.")
+    columns = []
+    bound: dict[str, str] = {}
+    for number, name in enumerate(sorted(names | set(changes))):
+        if name in changes:
+            bound[f"v{number}"] = changes[name]
+            columns.append(f"$v{number} AS {quoted(name)}")
+        else:
+            bound[f"v{number}"] = '$."' + name.replace('"', '\\"') + '"'
+            columns.append(f"json_extract_string(raw, $v{number}) AS {quoted(name)}")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE replay_rows AS SELECT {', '.join(columns)}, row_number AS _row_number, file AS _file FROM replayed", bound)
+    con.execute(f"COPY replay_rows TO {literal(str(target))} (FORMAT parquet)")
+    con.execute("DROP TABLE replay_rows")
+    return count
+
+
+def settle_replay(con: duckdb.DuckDBPyConnection, source: str, entity: str, batch_id: str, at: datetime) -> int:
+    """Close the replayed rows that did not fall into quarantine again in `batch_id`; return how many were accepted."""
+    con.execute("""
+        UPDATE quarantine.rows SET status = 'replayed', resolved_at = $at
+        WHERE quarantine_id IN (SELECT quarantine_id FROM replayed) AND NOT (status = 'open' AND batch_id = $batch)""", {"at": at, "batch": batch_id})
+    (open_again,) = con.execute("SELECT count(*) FROM quarantine.rows WHERE source = ? AND entity = ? AND batch_id = ? AND status = 'open'", [source, entity, batch_id]).fetchone()
+    (sent,) = con.execute("SELECT count(*) FROM replayed").fetchone()
+    con.execute("DROP TABLE replayed")
+    return sent - min(open_again, sent)

@@ -271,12 +271,17 @@ def _retire(home: Home, keep: int) -> None:
             _file(home, old.id).unlink(missing_ok=True)   # readers that hold it open keep it until they close
 
 
+def is_whole(home: Home, snapshot: Snapshot) -> bool:
+    """Whether a snapshot's file is there, byte for byte as it was published."""
+    file = _file(home, snapshot.id)
+    return file.exists() and _digest(file) == snapshot.sha256
+
+
 def rollback(home: Home, snapshot_id: str) -> Snapshot:
     """Make an earlier snapshot current again, after checking that its file is whole."""
     snapshot = read_snapshot(home, snapshot_id)
-    file = _file(home, snapshot_id)
-    if not file.exists() or _digest(file) != snapshot.sha256:
-        raise RapportError(f"snapshot {snapshot_id} is damaged or missing", file=str(file), remedy="Choose another from `rapport snapshot list`.")
+    if not is_whole(home, snapshot):
+        raise RapportError(f"snapshot {snapshot_id} is damaged or missing", file=str(_file(home, snapshot_id)), remedy="Choose another from `rapport snapshot list`.")
     with locked(home):
         _replace(_pointer(home), snapshot_id)
     return snapshot
@@ -345,3 +350,19 @@ def run_query(reading: Reading, sql: str, seconds: float = QUERY_SECONDS) -> duc
         raise UsageError(f"the query failed: {error}", remedy="`SELECT table_schema, table_name FROM information_schema.tables` lists what there is.") from None
     finally:
         timer.cancel()
+
+
+# -- state beside the snapshots ----------------------------------------------------------------------------------------
+
+def write_state(home: Home, name: str, text: str) -> None:
+    """Keep a small text beside the snapshots, replaced whole: what readers must know even when nothing could be published."""
+    home.make_folders()
+    _replace(home.serving / f"{name}.state", text)
+
+
+def read_state(home: Home, name: str) -> str | None:
+    """A text kept by `write_state`; None when there is none."""
+    try:
+        return (home.serving / f"{name}.state").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None

@@ -19,7 +19,7 @@ import duckdb
 from data_contracts.contract import load_contracts
 from data_contracts.environment import Home, SourceDeclaration
 from data_contracts.errors import SourceError
-from models import ingest
+from models import ingest, warehouse
 from pipelines.sources import base
 
 Say = Callable[[str], None]
@@ -139,3 +139,38 @@ def record_state(home: Home, con: duckdb.DuckDBPyConnection, declarations: list[
             (live if is_live else files).append(reach)
         con.execute("INSERT OR REPLACE INTO ops.source_state VALUES (?, ?, ?, ?, ?, 'ok', NULL)", [declaration.name, declaration.type, extracted, reach, is_live])
     return min(live) if live else max(files) if files else as_of
+
+
+def replay(home: Home, identifiers: list[str] | None, source: str | None, entity: str | None, changes: dict[str, str]) -> tuple[int, int]:
+    """Send open quarantined rows through their contract again, with columns mended by `changes`.
+
+    Returns (rows accepted, rows still open). Every replay is a batch of its own, so landing keeps what was sent.
+    """
+    accepted = 0
+    contracts = load_contracts()
+    with warehouse.writing(home, wait_seconds=10) as con:
+        ingest.prepare(con)
+        groups = con.execute("SELECT DISTINCT source, entity FROM quarantine.rows WHERE status = 'open' ORDER BY ALL").fetchall()
+        for of_source, of_entity in groups:
+            if (source and source != of_source) or (entity and entity != of_entity):
+                continue
+            declaration = home.source(of_source)
+            batch_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}-replay"
+            folder = home.landing / of_source / batch_id
+            folder.mkdir(parents=True)
+            file = folder / f"{of_entity}.parquet"
+            if not ingest.write_replay(con, contracts[of_entity], of_source, identifiers, changes, file):
+                folder.rmdir()
+                continue
+            context = ingest.BatchContext(source=of_source, batch_id=batch_id, batch_seq=ingest.next_batch_seq(con), loaded_at=utc_now(), time_zone=declaration.time_zone,
+                                          default_currency=declaration.default_currency or home.workspace.reporting_currency)
+            con.begin()
+            try:
+                ingest.load(con, contracts[of_entity], file, context, full=False)
+                accepted += ingest.settle_replay(con, of_source, of_entity, batch_id, context.loaded_at)
+                con.commit()
+            except BaseException:
+                con.rollback()
+                raise
+        (remaining,) = con.execute("SELECT count(*) FROM quarantine.rows WHERE status = 'open'").fetchone()
+    return accepted, remaining

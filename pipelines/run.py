@@ -1,0 +1,161 @@
+"""One run of the graph in this process, and what is told of it afterwards.
+
+Belongs here: starting, recording and explaining a run. Does not belong here: what the run does (`pipelines/assets`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from data_contracts import environment
+from data_contracts.environment import Home
+from data_contracts.errors import PublishBlocked, RapportError, UsageError
+from models import ingest, warehouse
+from pipelines.progress import PROGRESS
+
+INSTANCE_FILE = Path(__file__).resolve().parent.parent / "dagster.yaml"
+GROUPS = ("sources", "landing", "identity", "staging", "intermediate", "marts", "metrics", "features", "scores", "segments", "serving")
+
+
+@dataclass
+class RunRecord:
+    """The last run of a home, as `status` and the pages tell it. Instants are ISO 8601, UTC."""
+
+    run_id: str
+    started_at: str
+    ended_at: str | None = None
+    state: str = "running"               # running | published | built | failed | blocked
+    snapshot_id: str | None = None
+    message: str = ""
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+
+def instance_folder(home: Home) -> Path:
+    """DAGSTER_HOME of a home: its folder with the project's `dagster.yaml`, copied when it differs."""
+    home.make_folders()
+    target = home.dagster / "dagster.yaml"
+    if not target.exists() or target.read_bytes() != INSTANCE_FILE.read_bytes():
+        shutil.copyfile(INSTANCE_FILE, target)
+    return home.dagster
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _free_dead_runs(instance: Any) -> None:
+    """Mark runs as failed whose process is gone: the writing lock is ours now, so none of them can be alive."""
+    from dagster import DagsterRunStatus, RunsFilter
+    for stale in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING])):
+        instance.report_run_failed(stale, "The process of this run is gone.")
+
+
+def parse_instant(text: str | None) -> datetime | None:
+    """`--as-of` as naive UTC. Raises UsageError."""
+    if not text:
+        return None
+    try:
+        stated = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no ISO time", field="--as-of", remedy="Write 2026-11-22 or 2026-11-22T08:00:00+01:00.") from None
+    return stated.astimezone(timezone.utc).replace(tzinfo=None) if stated.tzinfo else stated
+
+
+def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, only: str | None = None) -> RunRecord:
+    """Execute the graph, or one group of it, and return the record.
+
+    Raises what stopped it: PublishBlocked after a failed blocking check, SourceError for a source that cannot be read,
+    BusyError when another run holds the warehouse. The record is written in every case but the last.
+    """
+    home.require()
+    parse_instant(as_of)
+    if only is not None and only not in GROUPS:
+        raise UsageError(f"there is no group {only!r}", field="--only", remedy=f"Groups: {', '.join(GROUPS)}.")
+    if not home.sources():
+        raise UsageError("no source is declared yet", file=str(home.sources_file), remedy="Add one: `rapport source add NAME --type canonical_files --option path=DIR`, or `rapport import DIR --source NAME`.")
+    environment.default_environment(DAGSTER_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", OPENBLAS_NUM_THREADS="1", GX_ANALYTICS_ENABLED="false")
+    with warehouse.locked(home):
+        record = RunRecord(run_id=str(uuid.uuid4()), started_at=_now())
+        _remember(home, record)
+        before = warehouse.current_id(home)
+        try:
+            with warehouse.writing(home) as con:
+                ingest.prepare(con)
+            _execute(home, record, as_of, full_refresh, only)
+        except BaseException as error:
+            record.state = "blocked" if isinstance(error, PublishBlocked) else "failed"
+            record.message = str(error) if isinstance(error, RapportError) else f"{type(error).__name__}: {error}"
+            raise
+        else:
+            after = warehouse.current_id(home)
+            record.snapshot_id = after
+            record.state = "published" if after != before else "built"
+        finally:
+            record.ended_at = _now()
+            record.failures = _failures(home, record.run_id)
+            _remember(home, record)
+        return record
+
+
+def _execute(home: Home, record: RunRecord, as_of: str | None, full_refresh: bool, only: str | None) -> None:
+    with PROGRESS.stage("load the graph"), environment.exported(DAGSTER_HOME=str(instance_folder(home))):
+        from dagster import DagsterInstance, RunsFilter, define_asset_job, in_process_executor, AssetSelection
+        from pipelines.definitions import JOB, build_definitions
+        from pipelines.schedules import today
+        definitions = build_definitions(home, as_of or "", full_refresh)
+        instance = DagsterInstance.get()
+        _free_dead_runs(instance)
+    job = definitions.resolve_job_def(JOB)
+    chosen = None
+    if only:
+        graph = definitions.resolve_asset_graph()
+        chosen = sorted(AssetSelection.groups(only).resolve(graph))
+        if not chosen:
+            raise UsageError(f"group {only!r} holds no asset here", field="--only", remedy="Run without --only.")
+    partition = today() if chosen is None or any(k.path[0] == "sources" for k in chosen) else None
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    try:
+        result = job.execute_in_process(run_config=quiet, instance=instance, partition_key=partition, run_id=record.run_id, asset_selection=chosen, raise_on_error=True)
+    except RapportError:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, RapportError):
+            cause = cause.__cause__
+        if cause is not None:
+            raise cause from None
+        if "AssetCheckFailed" in type(error).__name__:
+            raise _blocked(home, record.run_id) from None
+        raise
+    failed = [e for e in result.get_asset_check_evaluations() if not e.passed and str(e.severity.value) == "ERROR"]
+    if failed or not result.success:
+        raise _blocked(home, record.run_id)
+
+
+def _blocked(home: Home, run_id: str) -> PublishBlocked:
+    found = _failures(home, run_id)
+    errors = [f for f in found if f["severity"] == "error"]
+    named = "; ".join(f"{f['check']} on {f['subject']}: {f['detail']}" for f in errors[:3]) or "a blocking check failed"
+    return PublishBlocked(f"nothing was published: {named}", remedy="See `rapport status`; the former snapshot stays. Mend the data and run again.")
+
+
+def _failures(home: Home, run_id: str) -> list[dict[str, Any]]:
+    from pipelines import checks
+    with warehouse.writing(home) as con:
+        return checks.describe_failures(con, run_id)
+
+
+def _remember(home: Home, record: RunRecord) -> None:
+    warehouse.write_state(home, "last_run", json.dumps(asdict(record)))
+
+
+def last_run(home: Home) -> RunRecord | None:
+    """The record of the last run; None when there was none."""
+    content = warehouse.read_state(home, "last_run")
+    return RunRecord(**json.loads(content)) if content else None
