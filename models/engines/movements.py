@@ -29,6 +29,7 @@ import duckdb
 import polars as pl
 
 from models.engines.movements_periods import (
+    MONTHLY,
     Periods,
     Query,
     bind,
@@ -38,6 +39,7 @@ from models.engines.movements_periods import (
     period_start_sql,
     quoted,
     relation,
+    with_parts,
 )
 
 TABLE_GRAINS = ("week", "month", "quarter", "year")
@@ -82,7 +84,7 @@ class MovementSpec:
         naive_utc(self.watermark, "watermark")
 
 
-def movements_query(spec: MovementSpec, periods: Periods = Periods(), by_currency: bool = True) -> Query:
+def movements_query(spec: MovementSpec, periods: Periods = MONTHLY, by_currency: bool = True) -> Query:
     """Movements per (period, customer[, currency]), one row where anything is other than 0.
 
     Columns: period_start, period_end (local dates, half-open), customer_id, currency (by_currency only), opening_mrr,
@@ -97,7 +99,7 @@ def movements_query(spec: MovementSpec, periods: Periods = Periods(), by_currenc
     if spec.amounts == "original" and not by_currency:
         raise ValueError("amounts in their original currency can only be shown by currency")
     ctes = [*_step_ctes(spec), *_period_ctes("p", periods, by_currency, spec)]
-    return bind(_with(ctes) + "SELECT * FROM p_movements", _values(spec, periods))
+    return bind(_with(spec, ctes) + "SELECT * FROM p_movements", _values(spec, periods))
 
 
 def build_table_sql(
@@ -117,7 +119,7 @@ def build_table_sql(
     for grain in grains:
         ctes += _period_ctes(grain, Periods(grain, week_start), True, spec)
     union = "\nUNION ALL\n".join(f"SELECT '{grain}' AS period_grain, * FROM {grain}_movements" for grain in grains)
-    sql = f"CREATE OR REPLACE TABLE {relation(target)} AS\n" + _with(ctes) + union
+    sql = f"CREATE OR REPLACE TABLE {relation(target)} AS\n" + _with(spec, ctes) + union
     return bind(sql, _values(spec, Periods()))
 
 
@@ -187,7 +189,7 @@ WHERE last.closing <> coalesce(running.mrr, 0)
 
 
 def run(
-    con: duckdb.DuckDBPyConnection, spec: MovementSpec, periods: Periods = Periods(), by_currency: bool = True
+    con: duckdb.DuckDBPyConnection, spec: MovementSpec, periods: Periods = MONTHLY, by_currency: bool = True
 ) -> pl.DataFrame:
     """Movements of any periods, ordered by period, customer and currency. See `movements_query`."""
     keys = ["period_start", "customer_id", *(["currency"] if by_currency else [])]
@@ -218,8 +220,8 @@ def _values(spec: MovementSpec, periods: Periods) -> dict[str, object]:
     }
 
 
-def _with(ctes: Sequence[tuple[str, str]]) -> str:
-    return "WITH " + ",\n".join(f"{name} AS ({body})" for name, body in ctes) + "\n"
+def _with(spec: MovementSpec, ctes: Sequence[tuple[str, str]]) -> str:
+    return with_parts(ctes, [spec.terms, spec.subscriptions, spec.exchange_rates])
 
 
 def _first_rates(spec: MovementSpec) -> str:
@@ -297,7 +299,7 @@ def _step_ctes(spec: MovementSpec) -> list[tuple[str, str]]:
             "SELECT customer_id FROM paid GROUP BY customer_id HAVING min(currency) <> max(currency)",
         ),
         (
-            "rates",
+            "known_rates",
             f"""
   SELECT currency, rate_date, CAST(rate_to_reporting AS {_RATE}) AS rate
   FROM {relation(spec.exchange_rates)} WHERE currency <> $reporting_currency AND rate_to_reporting IS NOT NULL""",
@@ -325,7 +327,7 @@ def _step_ctes(spec: MovementSpec) -> list[tuple[str, str]]:
             """
   SELECT k.currency, k.changed_on, r.rate
   FROM (SELECT DISTINCT currency, changed_on FROM balances WHERE currency <> $reporting_currency) k
-  ASOF JOIN rates r ON r.currency = k.currency AND r.rate_date <= k.changed_on""",
+  ASOF JOIN known_rates r ON r.currency = k.currency AND r.rate_date <= k.changed_on""",
         ),
         (
             "valued",
@@ -454,11 +456,11 @@ def _period_ctes(prefix: str, periods: Periods, by_currency: bool, spec: Movemen
             f"{p}_closes",
             f"""
   SELECT c.currency, b.ordinal, r.rate
-  FROM (SELECT DISTINCT currency FROM rates) c
+  FROM (SELECT DISTINCT currency FROM known_rates) c
   CROSS JOIN (SELECT ordinal, least(ends_on - 1, {local_date_sql("$watermark")}) AS closed_on
               FROM {p}_bounds WHERE ends_on IS NOT NULL
               UNION ALL SELECT 0, min(starts_on) - 1 FROM {p}_bounds) b
-  ASOF JOIN rates r ON r.currency = c.currency AND r.rate_date <= b.closed_on""",
+  ASOF JOIN known_rates r ON r.currency = c.currency AND r.rate_date <= b.closed_on""",
         ),
         (
             f"{p}_rates",

@@ -18,6 +18,7 @@ import duckdb
 import polars as pl
 
 from models.engines.movements_periods import (
+    MONTHLY,
     Periods,
     Query,
     bind,
@@ -52,7 +53,7 @@ class TransactionalChurnSpec:
             raise ValueError("a relation with one row per customer_id is needed to break down by its columns")
 
 
-def transactional_churn_query(spec: TransactionalChurnSpec, periods: Periods = Periods()) -> Query:
+def transactional_churn_query(spec: TransactionalChurnSpec, periods: Periods = MONTHLY) -> Query:
     """Churn per (period_start, period_end, *breakdown): base_customers, churned_customers, churn_rate (DOUBLE, null with
     churn_rate_reason where nobody is in the base), churn_rate_n = base_customers, is_complete.
 
@@ -124,7 +125,7 @@ def _closes(periods: Periods, today: str) -> str:
 
 
 def run(
-    con: duckdb.DuckDBPyConnection, spec: TransactionalChurnSpec, periods: Periods = Periods()
+    con: duckdb.DuckDBPyConnection, spec: TransactionalChurnSpec, periods: Periods = MONTHLY
 ) -> pl.DataFrame:
     """Transactional churn per period; see `transactional_churn_query`."""
     return transactional_churn_query(spec, periods).run(con)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import duckdb
@@ -57,6 +58,14 @@ def relation(name: str) -> str:
     if len(parts) > 3 or not all(_NAME.fullmatch(part) for part in parts):
         raise ValueError(f"not a relation name: {name!r} (expected [catalogue.][schema.]table)")
     return ".".join(f'"{part}"' for part in parts)
+
+
+def with_parts(parts: Sequence[tuple[str, str]], inputs: Sequence[str | None]) -> str:
+    """`WITH name AS (body), …`. An unqualified input of a part's name would silently read the part instead of the
+    table, so it raises ValueError."""
+    if hidden := {name for name, _ in parts} & {name.lower() for name in inputs if name}:
+        raise ValueError(f"name the schema of {sorted(hidden)}: the statement has parts of its own of that name")
+    return "WITH " + ",\n".join(f"{name} AS ({body})" for name, body in parts) + "\n"
 
 
 def check_grain(grain: str) -> str:
@@ -143,7 +152,7 @@ class Periods:
         for start, end in ordered:
             if start >= end:
                 raise ValueError(f"a period must end after it starts: [{start}, {end})")
-        for (_, end), (start, _) in zip(ordered, ordered[1:]):
+        for (_, end), (start, _) in pairwise(ordered):
             if start < end:
                 raise ValueError(f"periods overlap: one ends on {end}, the next starts on {start}; query them apart")
         object.__setattr__(self, "listed", tuple(ordered))
@@ -165,6 +174,9 @@ class Periods:
             listed.append((cursor, following))
             cursor = following
         return cls(grain=grain, week_start=week_start, listed=tuple(listed))
+
+
+MONTHLY = Periods()
 
 
 def next_period_start(day: date, grain: str, week_start: str = "monday") -> date:

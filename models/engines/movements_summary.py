@@ -61,6 +61,9 @@ def summary_query(movements: Query, breakdown: Sequence[str] = (), dimensions: s
     """
     if len(set(breakdown)) != len(breakdown):
         raise ValueError(f"breakdown columns are named twice: {list(breakdown)}")
+    taken = {*RATIOS, *FLOWS, "opening_mrr", "fx", "mrr", "period_start", "period_end", "is_complete"} & set(breakdown)
+    if taken:
+        raise ValueError(f"the answer has columns named {sorted(taken)} already; rename the breakdown column")
     from_dimensions = [name for name in breakdown if name != "currency"]
     if from_dimensions and dimensions is None:
         raise ValueError(f"a relation with the columns {from_dimensions} per customer_id is needed to break down by them")

@@ -6,8 +6,9 @@ Belongs here: slow, obvious recomputation that tests compare the engines with. I
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
 from zoneinfo import ZoneInfo
 
 CENT_OF_CENT = Decimal("0.0001")
@@ -31,8 +32,9 @@ class Log:
     cancel_requests: dict[str, datetime] = field(default_factory=dict)
 
 
+@cache
 def local_day(instant: datetime, zone: str) -> date:
-    return instant.replace(tzinfo=timezone.utc).astimezone(ZoneInfo(zone)).date()
+    return instant.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).date()
 
 
 def rate_on(log: Log, currency: str, day: date, reporting: str) -> Decimal | None:
