@@ -12,15 +12,17 @@ customer may drop out right after the first purchase too.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import betainc, betaln, expit, gammaln, hyp2f1, polygamma, psi
+from scipy.special import betainc, betaln, expit, exprel, gammaln, polygamma, psi
 from sklearn.utils.validation import check_is_fitted
 
 from ml.estimators.purchase_model import CHUNK_ROWS, PurchaseModel, _counts, _duration
 from ml.estimators.summaries import PurchaseSummaries
 
-# Distance from a pole of the closed form (a = 1, a + b = 1) inside which it is averaged across the pole: rounding
-# (1e-16 / 1e-5) and curvature (1e-10) are then both below 1e-9. Valid: 1e-6 to 1e-4.
-POLE_DISTANCE = 1e-5
+# Range of a + b - r - 1 in which the transformed series is used: below, its alternating terms cancel (2^25 leaves 8
+# digits); above, they overflow. Outside, the slower sum of positive terms takes over.
+SERIES_RANGE = (-25.0, 200.0)
+# Terms after which a series that has not converged is given up; needed only for t beyond 1,000 times (alpha + T).
+MOST_TERMS = 50_000
 
 
 class _BetaGeometricNBD(PurchaseModel):
@@ -179,26 +181,51 @@ def _add_rows(x, t_x, T, weight, first, parameters, gradient, hessian) -> float:
 
 
 def _expected_purchases(t, shape, rate, a, b):
-    """E[X(t)] of BG/NBD with rate ~ gamma(shape, rate) and drop-out ~ beta(a, b): eq. 9, after Euler's transformation.
+    """E[X(t)] of BG/NBD with rate ~ gamma(shape, rate) and drop-out ~ beta(a, b): eq. 9 without its poles.
 
-    The published form multiplies ((rate/(rate+t))^shape by 2F1(shape, b; a+b-1; z), which under- and overflow for heavy
-    buyers; transformed, no argument grows with the shape. Its poles at a = 1 and a + b = 1 are removable.
+    The published form, (a+b-1)/(a-1) * (1 - (1-z)^shape * 2F1(shape, b; a+b-1; z)) with z = t/(rate+t), under- and
+    overflows for heavy buyers and has poles at a = 1 and a + b = 1. Euler's transformation removes the former (no
+    argument grows with the shape), taking the factor 1/(a-1) into the series the latter.
     """
+    t, shape, rate, b = np.broadcast_arrays(*(np.asarray(array, dtype=float) for array in (t, shape, rate, b)))
     z = t / (rate + t)
-    near_pole = np.minimum(np.abs(a - 1), np.abs(a + b - 1)) < POLE_DISTANCE
-    if not np.any(near_pole):
-        return _euler_form(z, shape, a, b)
-    # At a distance of twice the limit from a, a + b moves too, so that both poles are left behind on either side.
-    around = [_euler_form(z, shape, np.where(near_pole, a + move, a), b) for move in (-2 * POLE_DISTANCE, 2 * POLE_DISTANCE)]
-    return (around[0] + around[1]) / 2
+    upper = a + b - 1 - shape
+    lowest, highest = SERIES_RANGE
+    if np.all(upper > lowest) and np.all(upper < highest) and a < highest:
+        return _transformed_series(z, upper, a, b)
+    return _sum_over_counts(z, shape, a, b)
 
 
-def _euler_form(z, shape, a, b):
+def _transformed_series(z, upper, a, b):
     top = a + b - 1
     log_left = np.log1p(-z)
-    series = hyp2f1(top - shape, a - 1, top, z)
-    # 1 - e^u s = -expm1(u) - e^u (s - 1) keeps digits when both are near 1.
-    return top / (a - 1) * (-np.expm1((a - 1) * log_left) - np.exp((a - 1) * log_left) * (series - 1))
+    term = upper * z
+    series = term.copy()
+    for n in range(1, MOST_TERMS):
+        term = term * ((upper + n) * (a + n - 1) / ((top + n) * (n + 1)) * z)
+        series = series + term
+        # Looking at every eighth term is enough; the ratio of terms tends to z from either side.
+        if n % 8 == 0 and np.all(np.abs(term) <= 1e-16 * np.abs(series) * (1 - z)):
+            break
+    return -top * log_left * exprel((a - 1) * log_left) - np.exp((a - 1) * log_left) * series
+
+
+def _sum_over_counts(z, shape, a, b):
+    """The same expectation as a sum over j of P(still a customer after j purchases) * P(more than j without drop-out)."""
+    log_probability = shape * np.log1p(-z)
+    more = -np.expm1(log_probability)
+    stays = np.ones_like(z)
+    total = more.copy()
+    with np.errstate(divide="ignore"):  # z = 0: nobody buys in no time
+        log_z = np.log(z)
+    for j in range(1, MOST_TERMS):
+        log_probability = log_probability + np.log((shape + j - 1) / j) + log_z
+        more = np.maximum(more - np.exp(log_probability), 0.0)
+        stays = stays * (b + j - 1) / (a + b + j - 1)
+        total = total + stays * more
+        if j % 8 == 0 and np.all(more <= 1e-14 * total):
+            break
+    return total
 
 
 def _pmf(n, t, shape, rate, a, b):
