@@ -106,8 +106,9 @@ def draw_buyers(rng: np.random.Generator, company: Company, people: People) -> t
 
 
 def _purchases(rng, begins, rate, dropout, is_buyer, length) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Run BG/NBD: after each purchase a person leaves with probability `dropout`, else waits an exponential time.
+    """Run BG/NBD: after each repeat purchase a person leaves with probability `dropout`, else waits an exponential time.
 
+    Nobody leaves after the first purchase: there the count of BG/NBD begins (Fader, Hardie & Lee 2005, section 3).
     Returns people, operational times of their purchases, and when each person left (NaN for not within the span).
     """
     left = np.full(begins.size, np.nan)
@@ -117,7 +118,7 @@ def _purchases(rng, begins, rate, dropout, is_buyer, length) -> tuple[np.ndarray
     while still.size:
         who.append(still)
         when.append(now[still])
-        leaves = rng.random(still.size) < dropout[still]
+        leaves = (rng.random(still.size) < dropout[still]) & (len(who) > 1)
         left[still[leaves]] = now[still[leaves]]
         still = still[~leaves]
         now[still] += rng.exponential(1.0, still.size) / rate[still]
@@ -137,9 +138,7 @@ def draw_other_orders(rng: np.random.Generator, company: Company, people: People
         state=CANCELLED,
     )
     replaced = at_least(rng, everything[regular.placed < calendar.end - 20 * DAY], 0.008, 3)
-    free = Orders.of(
-        regular.person[replaced], regular.placed[replaced] + rng.integers(3 * DAY, 15 * DAY, replaced.size), np.zeros(replaced.size)
-    )
+    free = Orders.of(regular.person[replaced], regular.placed[replaced] + rng.integers(3 * DAY, 15 * DAY, replaced.size), np.zeros(replaced.size))
     draft_from = at_least(rng, everything, 0.004)
     drafts = Orders.of(regular.person[draft_from], regular.placed[draft_from], regular.euros[draft_from], state=DRAFT)
     guests = max(5, round(everything.size * 0.02))
@@ -161,18 +160,14 @@ def draw_other_orders(rng: np.random.Generator, company: Company, people: People
     return [cancelled, free, drafts, guest, firm, tests]
 
 
-def write_orders(
-    rng: np.random.Generator, company: Company, crm: CrmFile, people: People, accounts: Accounts, orders: Orders
-) -> tuple[np.ndarray, np.ndarray]:
+def write_orders(rng: np.random.Generator, company: Company, crm: CrmFile, people: People, accounts: Accounts, orders: Orders) -> tuple[np.ndarray, np.ndarray]:
     """Write orders, their items and credit notes; returns the orders' ids and the record each belongs to (or NOBODY)."""
     calendar = company.calendar
     count = orders.placed.size
     number = crm.number("sales_orders", count)
     is_personal = orders.person >= 0
     own_country = np.where(is_personal, people.country[orders.person], NOBODY)
-    country = np.where(
-        is_personal, own_country, np.where(orders.account >= 0, accounts.country[orders.account], rng.integers(0, 5, count))
-    )
+    country = np.where(is_personal, own_country, np.where(orders.account >= 0, accounts.country[orders.account], rng.integers(0, 5, count)))
     currency = np.array([world.CURRENCIES.index(c.currency) for c in world.COUNTRIES])[country]
     rate = company.rate(orders.placed, currency)
     account = np.where(orders.account >= 0, orders.account, np.where(is_personal, people.account[orders.person], NOBODY))
@@ -268,9 +263,7 @@ def _write_credit_notes(rng, company: Company, crm: CrmFile, number, placed, rec
     once = np.setdiff1d(full, twice)
     half = net[twice] // 2
     order = np.concatenate([once, part, twice, twice])
-    amount = np.concatenate(
-        [net[once], np.maximum((net[part] * rng.uniform(0.1, 0.7, part.size)).astype(np.int64), 1), half, net[twice] - half]
-    )
+    amount = np.concatenate([net[once], np.maximum((net[part] * rng.uniform(0.1, 0.7, part.size)).astype(np.int64), 1), half, net[twice] - half])
     issued = placed[order] + rng.integers(2 * DAY, 45 * DAY, order.size)
     kept = issued < end
     order, amount, issued = order[kept], amount[kept], issued[kept]

@@ -89,12 +89,8 @@ class Clock:
         """Build the map hour by hour from three relative intensities (12 months, 7 weekdays from Monday, 24 local hours)."""
         edges = np.arange(calendar.start, calendar.end + HOUR, HOUR, dtype=np.int64)
         edges[-1] = calendar.end
-        local = (
-            pl.from_epoch(pl.Series(edges[:-1]), time_unit="s").dt.replace_time_zone("UTC").dt.convert_time_zone(TIME_ZONE)
-        )
-        weight = (
-            season[local.dt.month().to_numpy() - 1] * week[local.dt.weekday().to_numpy() - 1] * day[local.dt.hour().to_numpy()]
-        )
+        local = pl.from_epoch(pl.Series(edges[:-1]), time_unit="s").dt.replace_time_zone("UTC").dt.convert_time_zone(TIME_ZONE)
+        weight = season[local.dt.month().to_numpy() - 1] * week[local.dt.weekday().to_numpy() - 1] * day[local.dt.hour().to_numpy()]
         # One mean for every span, so that a partial year does not change what "twice a year" means.
         weight = weight / (season.mean() * week.mean() * day.mean())
         passed = np.concatenate([[0.0], np.cumsum(weight * np.diff(edges))])

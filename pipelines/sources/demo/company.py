@@ -166,9 +166,7 @@ def _quote_rates(rng: np.random.Generator, crm: CrmFile, calendar: Calendar) -> 
     return rates[latest][_RATE_LEAD_DAYS:]
 
 
-def _plan_campaigns(
-    rng: np.random.Generator, crm: CrmFile, calendar: Calendar, customers: int
-) -> tuple[np.ndarray, np.ndarray, Messages]:
+def _plan_campaigns(rng: np.random.Generator, crm: CrmFile, calendar: Calendar, customers: int) -> tuple[np.ndarray, np.ndarray, Messages]:
     quarter = np.array([day.year * 4 + (day.month - 1) // 3 for day in calendar.days])
     first_quarter = quarter[0]
     quarter = quarter - first_quarter

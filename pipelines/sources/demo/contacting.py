@@ -13,7 +13,7 @@ from pipelines.sources.demo.buying import CANCELLED, Buyers, Orders
 from pipelines.sources.demo.calendar import DAY, HOUR, NEVER, clear_of_repeated_hour, local_text, utc_text
 from pipelines.sources.demo.company import Company
 from pipelines.sources.demo.crm_file import CrmFile
-from pipelines.sources.demo.draws import NOBODY, at_least, flags, ids, known, labels, positions_in_group
+from pipelines.sources.demo.draws import NOBODY, at_least, flags, ids, known, labels
 from pipelines.sources.demo.people import Accounts, People, later
 from pipelines.sources.demo.selling import Opportunities
 from pipelines.sources.demo.subscribing import Contracts
@@ -206,9 +206,7 @@ def write_service(
     again = np.zeros(count, dtype=np.int64)
     reopened = at_least(rng, np.arange(count), 0.08, 3)
     again[reopened] = 1 + rng.integers(0, 3, reopened.size) // 2
-    solved = np.where(
-        again > 0, clear_of_repeated_hour(solved_first + (rng.lognormal(3.4, 0.7, count) * HOUR).astype(np.int64)), solved_first
-    )
+    solved = np.where(again > 0, clear_of_repeated_hour(solved_first + (rng.lognormal(3.4, 0.7, count) * HOUR).astype(np.int64)), solved_first)
     abandoned = rng.random(count) < 0.02
     has_reply = (replied < end) & ~(abandoned & (again == 0))
     was_solved = has_reply & (solved_first < end) & ~abandoned
@@ -221,9 +219,7 @@ def write_service(
     record = people.record(person, opened, rng.random(count))
     complaint = np.array(world.COMPLAINT_CATEGORIES)[rng.integers(0, len(world.COMPLAINT_CATEGORIES), count)]
     category = np.where(is_trouble, complaint, rng.integers(0, len(world.CASE_CATEGORIES), count))
-    last = np.max(
-        [opened, np.where(has_reply, replied, 0), np.where(was_solved, solved_first, 0), np.where(is_solved, solved, 0), deleted], axis=0
-    )
+    last = np.max([opened, np.where(has_reply, replied, 0), np.where(was_solved, solved_first, 0), np.where(is_solved, solved, 0), deleted], axis=0)
     frame = pl.DataFrame(
         {
             "id": number,
@@ -259,9 +255,7 @@ def _ask_others(rng, company, crm, people, relation, orders, order_id, order_rec
     end = company.calendar.end
     bought = np.flatnonzero((order_record >= 0) & (orders.euros > 0) & (orders.state < CANCELLED) & (rng.random(order_id.size) < 0.05))
     ease = np.clip(np.round(rng.normal(5.4, 1.3, bought.size)), 1, 7).astype(np.int64)
-    _write_answers(
-        rng, company, crm, "ces", order_record[bought], None, order_id[bought], orders.placed[bought] + 3 * DAY, ease, 0.35
-    )
+    _write_answers(rng, company, crm, "ces", order_record[bought], None, order_id[bought], orders.placed[bought] + 3 * DAY, ease, 0.35)
     quarters = np.arange(company.calendar.start + 60 * DAY, end - 10 * DAY, 91 * DAY)
     asked = [np.flatnonzero((relation.begins < at) & (relation.ends > at) & (rng.random(people.id.size) < 0.12)) for at in quarters]
     person = np.concatenate(asked)

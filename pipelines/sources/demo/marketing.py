@@ -64,9 +64,7 @@ class Recipients:
     is_bot: np.ndarray
 
 
-def choose_recipients(
-    rng: np.random.Generator, company: Company, people: People, leads: Leads, buyers: Buyers, tally: Tally
-) -> tuple[Recipients, Orders]:
+def choose_recipients(rng: np.random.Generator, company: Company, people: People, leads: Leads, buyers: Buyers, tally: Tally) -> tuple[Recipients, Orders]:
     """Draw who is asked, who is held back at random, and the orders that only the messages caused."""
     parts: list[tuple[np.ndarray, ...]] = []
     caused: list[tuple[np.ndarray, ...]] = []
@@ -99,9 +97,7 @@ def choose_recipients(
     return Recipients(campaign, person, lead, sent, is_control, is_bot), Orders.of(who, when, euros)
 
 
-def write_recipients(
-    rng: np.random.Generator, company: Company, crm: CrmFile, people: People, leads: Leads, orders: Orders, recipients: Recipients
-) -> None:
+def write_recipients(rng: np.random.Generator, company: Company, crm: CrmFile, people: People, leads: Leads, orders: Orders, recipients: Recipients) -> None:
     """Write campaign members with what the mail system saw of them."""
     end = company.calendar.end
     count = recipients.sent.size
@@ -160,9 +156,7 @@ def _next_order(orders: Orders, recipients: Recipients) -> np.ndarray:
     return np.where(same, orders.placed[order[inside]], NEVER)
 
 
-def write_visits(
-    rng: np.random.Generator, company: Company, crm: CrmFile, people: People, leads: Leads, orders: Orders
-) -> None:
+def write_visits(rng: np.random.Generator, company: Company, crm: CrmFile, people: People, leads: Leads, orders: Orders) -> None:
     """Write the touches before somebody came, and some before later orders.
 
     The first touch is mostly the channel that truly drew the person; later ones come from the channels that collect people

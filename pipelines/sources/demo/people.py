@@ -160,9 +160,7 @@ def draw_leads(rng: np.random.Generator, company: Company, crm: CrmFile, people:
     )
 
 
-def draw_people(
-    rng: np.random.Generator, company: Company, crm: CrmFile, count: int, accounts: Accounts, leads: Leads
-) -> People:
+def draw_people(rng: np.random.Generator, company: Company, crm: CrmFile, count: int, accounts: Accounts, leads: Leads) -> People:
     """Draw the humans behind `count` contact records: those who were leads, those who came by themselves, and doubles."""
     calendar = company.calendar
     doubles = max(6, round(count * _DUPLICATE_SHARE))
@@ -172,9 +170,7 @@ def draw_people(
     direct = humans - won.size
     leads.person[won] = np.arange(won.size)
     lead = np.concatenate([won, np.full(direct, NOBODY)])
-    channel = np.concatenate(
-        [leads.channel[won], rng.choice(len(world.CHANNELS), direct, p=world.shares([c.share for c in world.CHANNELS]))]
-    )
+    channel = np.concatenate([leads.channel[won], rng.choice(len(world.CHANNELS), direct, p=world.shares([c.share for c in world.CHANNELS]))])
     signed_up = calendar.shop.instant(_arrivals(rng, direct) * calendar.shop.length)
     created = np.concatenate([leads.converted[won], signed_up])
     in_business = np.concatenate([leads.is_business[won], rng.random(direct) < _BUSINESS_SHARE])
@@ -252,15 +248,7 @@ def _addresses(rng, accounts, given, family, account, unmarked, country, person_
             "is_unmarked": unmarked,
         }
     )
-    chosen = frame.select(
-        pl.when("is_unmarked")
-        .then("internal")
-        .when("is_sharing")
-        .then("inbox")
-        .when("in_firm")
-        .then("at_work")
-        .otherwise("mail")
-    ).to_series()
+    chosen = frame.select(pl.when("is_unmarked").then("internal").when("is_sharing").then("inbox").when("in_firm").then("at_work").otherwise("mail")).to_series()
     missing = rng.random(humans) < 0.02
     chosen = known(chosen, ~missing | unmarked)
     code = labels([c.dialling_code for c in world.COUNTRIES], country)

@@ -18,9 +18,7 @@ _DOUBLE_SHARES = (0.3, 0.25, 0.2, 0.15, 0.1)
 _CASE, _PLUS, _PHONE, _SAME, _OTHER = range(5)
 
 
-def write_people(
-    rng: np.random.Generator, company: Company, crm: CrmFile, truth: CrmFile, people: People, accounts_id: np.ndarray, buyers: np.ndarray
-) -> None:
+def write_people(rng: np.random.Generator, company: Company, crm: CrmFile, truth: CrmFile, people: People, accounts_id: np.ndarray, buyers: np.ndarray) -> None:
     """Write one row per human and one more per doubled human; `buyers` marks humans who ever ordered."""
     end = company.calendar.end
     count = people.id.size
@@ -48,12 +46,8 @@ def write_people(
             "phone": people.phone,
             "given_name": labels(world.GIVEN_NAMES, people.given),
             "family_name": labels(world.FAMILY_NAMES, people.family),
-            "born_on": known(
-                pl.from_epoch(pl.Series(born), time_unit="s").dt.strftime("%Y-%m-%d"), rng.random(count) < 0.55
-            ),
-            "gender": known(
-                labels(("f", "m"), (people.given >= len(world.FEMALE_NAMES)).astype(np.int64)), rng.random(count) < 0.8
-            ),
+            "born_on": known(pl.from_epoch(pl.Series(born), time_unit="s").dt.strftime("%Y-%m-%d"), rng.random(count) < 0.55),
+            "gender": known(labels(("f", "m"), (people.given >= len(world.FEMALE_NAMES)).astype(np.int64)), rng.random(count) < 0.8),
             "country": labels([c.code for c in world.COUNTRIES], people.country),
             "state": region,
             "city": city,
@@ -114,10 +108,7 @@ def _second_spelling(people: People, doubled: np.ndarray, how: np.ndarray) -> tu
         .otherwise("new" + pl.col("number") + "@example.net")
         .alias("mail"),
         # The same number with 00 for the plus sign, an area code in brackets and dashes.
-        pl.when(pl.col("how") == _PHONE)
-        .then(pl.col("phone").str.replace(r"^\+(\d+) (\d+) (\d{3})(\d+)$", "00$1 ($2) $3-$4"))
-        .otherwise(None)
-        .alias("phone"),
+        pl.when(pl.col("how") == _PHONE).then(pl.col("phone").str.replace(r"^\+(\d+) (\d+) (\d{3})(\d+)$", "00$1 ($2) $3-$4")).otherwise(None).alias("phone"),
     )
     return spelled["mail"], spelled["phone"]
 
@@ -131,9 +122,7 @@ def _write_reviews(rng: np.random.Generator, company: Company, crm: CrmFile, peo
     left = np.concatenate([people.id[moved], people.id[sharing[neighbours]]])
     right = np.concatenate([people.second_id[moved], people.id[sharing[neighbours + 1]]])
     count = left.size
-    since = np.concatenate(
-        [people.second_since[moved], np.maximum(people.created[sharing[neighbours]], people.created[sharing[neighbours + 1]])]
-    )
+    since = np.concatenate([people.second_since[moved], np.maximum(people.created[sharing[neighbours]], people.created[sharing[neighbours + 1]])])
     frame = pl.DataFrame(
         {
             "id": crm.number("duplicate_reviews", count),
@@ -193,16 +182,8 @@ def write_leads(
             "in_capitals": rng.random(count) < 0.2,
         }
     )
-    mail = spelling.select(
-        pl.when(~pl.col("is_known"))
-        .then("own")
-        .when("in_capitals")
-        .then(pl.col("theirs").str.to_uppercase())
-        .otherwise("theirs")
-    ).to_series()
-    firm = labels(world.COMPANY_WORDS, leads.id % len(world.COMPANY_WORDS)) + " " + labels(
-        world.COMPANY_ENDINGS, leads.id % len(world.COMPANY_ENDINGS)
-    )
+    mail = spelling.select(pl.when(~pl.col("is_known")).then("own").when("in_capitals").then(pl.col("theirs").str.to_uppercase()).otherwise("theirs")).to_series()
+    firm = labels(world.COMPANY_WORDS, leads.id % len(world.COMPANY_WORDS)) + " " + labels(world.COMPANY_ENDINGS, leads.id % len(world.COMPANY_ENDINGS))
     last = np.maximum(np.maximum(leads.converted, rejected), np.maximum(leads.created, deleted))
     became = np.where(converted, people.id[leads.person], NOBODY)
     frame = pl.DataFrame(
@@ -228,9 +209,7 @@ def write_leads(
             "converted_person_id": ids(became),
             "converted_opportunity_id": ids(opportunity),
             "rejected_on": utc_text(rejected),
-            "rejected_reason": known(
-                labels(world.DISQUALIFIED_REASONS, rng.integers(0, len(world.DISQUALIFIED_REASONS), count)), rejected >= 0
-            ),
+            "rejected_reason": known(labels(world.DISQUALIFIED_REASONS, rng.integers(0, len(world.DISQUALIFIED_REASONS), count)), rejected >= 0),
             "deleted_on": utc_text(deleted),
         }
     )

@@ -56,9 +56,7 @@ class Opportunities:
     owner: np.ndarray
 
 
-def sell(
-    rng: np.random.Generator, company: Company, crm: CrmFile, truth: CrmFile, people: People, accounts: Accounts, leads: Leads
-) -> tuple[Opportunities, np.ndarray]:
+def sell(rng: np.random.Generator, company: Company, crm: CrmFile, truth: CrmFile, people: People, accounts: Accounts, leads: Leads) -> tuple[Opportunities, np.ndarray]:
     """Draw and write the opportunities; returns them and the opportunity id of each lead (or NOBODY)."""
     calendar = company.calendar
     by_lead = np.flatnonzero((people.lead >= 0) & (people.account >= 0) & (rng.random(people.id.size) < 0.8))
@@ -98,9 +96,7 @@ def sell(
     days = _STAGE_DAYS[np.maximum(path, 0)] * np.exp(rng.normal(-0.3, 0.8, path.shape)) * np.where(wins, 1.0, 1.4)[:, None]
     # Somebody dragging a card over two columns makes two changes within one second.
     days = np.where(rng.random(path.shape) < 0.03, 0.0, days)
-    begun = calendar.office.operational(created)[:, None] + np.cumsum(
-        np.concatenate([np.zeros((count, 1)), days[:, :-1] * DAY], axis=1), axis=1
-    )
+    begun = calendar.office.operational(created)[:, None] + np.cumsum(np.concatenate([np.zeros((count, 1)), days[:, :-1] * DAY], axis=1), axis=1)
     entered = calendar.office.instant(begun)
     entered[:, 0] = created
     happened = (path >= 0) & (entered >= 0)
@@ -114,9 +110,7 @@ def sell(
     euros = np.exp(rng.normal(6.6, 0.6, count) + 0.25 * size)
     amount = np.round(euros * rate / 10).astype(np.int64) * 1_000  # cents; sellers think in tens
     expected = created + (rng.lognormal(3.8, 0.4, count) * DAY).astype(np.int64)
-    changes, amount, expected, new_owner = _draw_changes(
-        rng, company, number, created, path, entered, happened, visits, closed, amount, expected, owner
-    )
+    changes, amount, expected, new_owner = _draw_changes(rng, company, number, created, path, entered, happened, visits, closed, amount, expected, owner)
     _write_changes(crm, company, changes)
 
     account = people.account[person]
@@ -167,7 +161,6 @@ def _draw_changes(rng, company, number, created, path, entered, happened, visits
 
     A change is (opportunity position, field, order within an instant, instant, old, new); old is NOBODY for a first value.
     """
-    count = number.size
     row, visit = np.nonzero(happened)
     before = np.where(visit > 0, path[row, np.maximum(visit - 1, 0)], NOBODY)
     batches = [(row, np.full(row.size, _STAGE), visit, entered[row, visit], before, path[row, visit])]
@@ -178,9 +171,7 @@ def _draw_changes(rng, company, number, created, path, entered, happened, visits
     factor = np.round(rng.choice([0.7, 0.8, 0.9, 1.1, 1.25, 1.5], discussed.size), 2)
     new_amount = amount.copy()
     new_amount[discussed] = np.maximum(np.round(amount[discussed] * factor / 1_000).astype(np.int64) * 1_000, 1_000)
-    batches.append(
-        (discussed, np.full(discussed.size, _AMOUNT), at + 50, entered[discussed, at], amount[discussed], new_amount[discussed])
-    )
+    batches.append((discussed, np.full(discussed.size, _AMOUNT), at + 50, entered[discussed, at], amount[discussed], new_amount[discussed]))
 
     until = np.where(closed >= 0, closed, company.calendar.end)
     room = np.flatnonzero(until - created > 10 * DAY)
@@ -218,13 +209,7 @@ def _write_changes(crm: CrmFile, company: Company, changes: tuple[np.ndarray, ..
             }
         )
         return frame.select(
-            pl.when(pl.col("field") == _STAGE)
-            .then("stage")
-            .when(pl.col("field") == _AMOUNT)
-            .then("amount")
-            .when(pl.col("field") == _CLOSE_DATE)
-            .then("day")
-            .otherwise("owner")
+            pl.when(pl.col("field") == _STAGE).then("stage").when(pl.col("field") == _AMOUNT).then("amount").when(pl.col("field") == _CLOSE_DATE).then("day").otherwise("owner")
         ).to_series()
 
     frame = pl.DataFrame(

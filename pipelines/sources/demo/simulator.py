@@ -30,8 +30,8 @@ MAPPING_FILE = _HERE / "mapping.yml"
 BLOCK = 20_000
 """Contacts simulated at a time; a block needs roughly 600 MB, whatever the whole company's size."""
 
-FEWEST_CUSTOMERS = 200
-"""Below this the world is too small to hold every phenomenon once."""
+FEWEST_CUSTOMERS = 50
+"""Below this the world is too small to draw at all; from 300 on every phenomenon occurs."""
 
 
 def simulate(
@@ -50,10 +50,10 @@ def simulate(
     step and the share of the work done (0..1). Planned things (an expected close date, the end of a cancelled contract, a
     target) may lie after `end`, as in a real CRM; nothing that has happened does.
 
-    Both files appear only when complete. Raises ValueError for fewer than 200 customers or less than one year.
+    Both files appear only when complete. Raises ValueError for fewer than 50 customers or less than one year.
     """
     if customers < FEWEST_CUSTOMERS:
-        raise ValueError(f"customers must be at least {FEWEST_CUSTOMERS}, not {customers}: a smaller company lacks whole phenomena")
+        raise ValueError(f"customers must be at least {FEWEST_CUSTOMERS}, not {customers}: a smaller company is none")
     if years < 1:
         raise ValueError(f"years must be at least 1, not {years}")
     if Path(path).resolve() == Path(truth_path).resolve():
@@ -81,9 +81,7 @@ def simulate(
     report("done", 1.0)
 
 
-def _simulate_block(
-    rng: np.random.Generator, company: Company, crm: CrmFile, truth: CrmFile, size: int, tally: Tally, step: Callable[[str, float], None]
-) -> None:
+def _simulate_block(rng: np.random.Generator, company: Company, crm: CrmFile, truth: CrmFile, size: int, tally: Tally, step: Callable[[str, float], None]) -> None:
     step("people", 0.0)
     accounts = draw_accounts(rng, company, crm, size)
     leads = draw_leads(rng, company, crm, size)

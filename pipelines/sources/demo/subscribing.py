@@ -111,9 +111,7 @@ def subscribe(
         }
     )
     crm.append("contracts", frame)
-    known_story = pl.DataFrame(
-        {"contract_id": number, "story": labels(_NAMES, contracts.story), "cancellations_per_month": contracts.hazard}
-    )
+    known_story = pl.DataFrame({"contract_id": number, "story": labels(_NAMES, contracts.story), "cancellations_per_month": contracts.hazard})
     truth.append("contracts", known_story)
     return contracts
 
@@ -257,10 +255,7 @@ def _write_amendments(rng, company: Company, crm: CrmFile, contracts: Contracts,
     def change(mask: np.ndarray, at: float | np.ndarray, order: int, **new: np.ndarray) -> None:
         which = np.flatnonzero(mask & is_first & (room > 20 * DAY))
         instant = paid_from[which] + (np.broadcast_to(at, mask.shape)[which] * room[which]).astype(np.int64)
-        terms = {
-            name: np.broadcast_to(new.get(name, getattr(contracts, name)), mask.shape)[which]
-            for name in ("plan", "interval", "seats", "price", "currency")
-        }
+        terms = {name: np.broadcast_to(new.get(name, getattr(contracts, name)), mask.shape)[which] for name in ("plan", "interval", "seats", "price", "currency")}
         rows.append({"contract": which, "order": np.full(which.size, order), "instant": instant, **terms})
 
     def told(name: str) -> np.ndarray:

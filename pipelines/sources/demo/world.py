@@ -11,7 +11,7 @@ import numpy as np
 REPORTING_CURRENCY = "EUR"
 """Currency in which the simulator thinks; customers pay in their country's."""
 
-INTERNAL_DOMAIN = "brightwater.example"
+INTERNAL_DOMAIN = "fernwood.example"
 """E-mail domain of the company's own staff: an account with it is a test account even where nobody ticked the box."""
 
 CURRENCIES = ("EUR", "USD", "GBP", "CHF", "SEK")
@@ -85,11 +85,11 @@ CHANNELS = (
 CHANNEL_NAMES = tuple(channel.name for channel in CHANNELS)
 PAID = np.array([channel.cost > 0 for channel in CHANNELS])
 
-# Purchases follow BG/NBD: rate ~ gamma(shape, scale 1/WEEKS), and after each order one leaves with probability ~ beta.
+# Purchases follow BG/NBD: rate ~ gamma(shape, scale 1/WEEKS), and after each repeat order one leaves with probability ~ beta.
 PURCHASE_SHAPE = 0.85
 PURCHASE_WEEKS = 8.5
 DROPOUT_A = 0.9
-DROPOUT_B = 4.6
+DROPOUT_B = 3.0
 
 # Spend follows gamma-gamma: order value ~ gamma(P, scale 1/nu), nu ~ gamma(Q, scale 1/GAMMA); mean P * GAMMA / (Q - 1) = 84 euro.
 SPEND_P = 4.0
