@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 
 import lifetimes
@@ -128,6 +129,9 @@ def test_mbg_nbd_likelihood_agrees_with_the_peer_package_at_equal_parameters(cdn
 # -- numerical integration over the unknown rates, written from the models' stories
 
 
+legendre = functools.cache(np.polynomial.legendre.leggauss)
+
+
 def history_densities(model, rate, other, x, t_x, T):
     """Likelihood of a history given the customer's own rate and drop-out (chance or rate): (alive at T, gone)."""
     stays = rate**x * np.exp(-rate * T)
@@ -144,7 +148,7 @@ def history_densities(model, rate, other, x, t_x, T):
 def by_integration(model, parameters, x, t_x, T):
     """(likelihood, P(alive)) by integrating over the population's two distributions on a fine grid of quantiles."""
     r, alpha, third, fourth = parameters
-    points, weights = np.polynomial.legendre.leggauss(400)
+    points, weights = legendre(400)
     # u^6 spreads points towards quantile 0, where gamma and beta densities with a small shape have their mass.
     u, du = (points + 1) / 2, weights / 2
     quantile, mass = u**6, 6 * u**5 * du
@@ -171,7 +175,7 @@ def test_likelihood_and_probability_alive_equal_integration_over_the_unknown_rat
 @pytest.mark.parametrize(("x", "T", "t"), [(0, 0.0, 52.0), (3, 20.0, 10.0), (400, 100.0, 52.0), (1, 1.0, 400.0)])
 def test_expected_purchases_of_bg_nbd_equal_integration_over_the_drop_out_chance(parameters, x, T, t):
     r, alpha, a, b = parameters
-    points, weights = np.polynomial.legendre.leggauss(2_000)
+    points, weights = legendre(1_000)
     # In the log-odds of the drop-out chance the beta density has no singular ends.
     reach = (-min(45 / a + 3, 600.0), min(45 / (b + x) + 3, 600.0))
     middle = np.log(a / (b + x))
