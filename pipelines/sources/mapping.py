@@ -5,10 +5,14 @@ not belong here: any particular mapping; those are YAML files beside their sourc
 
     tables:                       # optional: what the mapping relies on. Columns that are absent are NULL; rows with a value that
       customers:                  # does not fit its type go to quarantine
-        columns: {id: bigint, name: varchar}
+        columns: {id: bigint, name: varchar, score: bigint?}   # a column with ? may be missing without a word
         optional: true
     lookups:                      # optional: small tables with the columns `key` and `value`
       countries: {United Kingdom: GB}
+    macros:                       # optional: expressions used more than once
+      tidy(text): nullif(trim(text), '')
+    views:                        # optional: SELECTs that later views and entities may use by name
+      people: select * from customers where name is not null
     entities:                     # one SELECT each, in DuckDB's SQL, columns named as in the contract
       contacts: select id as contact_id, name as last_name from customers
     ignored:                      # optional: rows left out on purpose; counted and reported under their reason
@@ -33,9 +37,10 @@ from data_contracts.errors import SourceError
 from pipelines.sources.base import Batch, Mode
 from pipelines.sources.readers import PARQUET, literal, quoted, union
 
-_SECTIONS = ("tables", "lookups", "entities", "ignored", "checks")
+_SECTIONS = ("tables", "lookups", "macros", "views", "entities", "ignored", "checks")
 _TABLE_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
-_TYPE_NAME = re.compile(r"^[A-Za-z]+(\(\d+(,\s*\d+)?\))?$")
+_TYPE_NAME = re.compile(r"^[A-Za-z]+(\(\d+(,\s*\d+)?\))?\??$")
+_SIGNATURE = re.compile(r"^[a-z_][a-z0-9_]*\([a-z_][a-z0-9_]*(, [a-z_][a-z0-9_]*)*\)$")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class TableSpec:
 
     columns: dict[str, str]
     optional: bool = False
+    optional_columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -54,13 +60,22 @@ class Mapping:
     entities: dict[str, str]
     tables: dict[str, TableSpec] = field(default_factory=dict)
     lookups: dict[str, dict[str, str]] = field(default_factory=dict)
+    macros: dict[str, str] = field(default_factory=dict)
+    views: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
     checks: dict[str, str] = field(default_factory=dict)
 
     def entities_using(self, table: str) -> list[str]:
-        """The entities whose SELECT names a table, in the file's order."""
-        word = re.compile(rf"(?<![\w.]){re.escape(table)}(?!\w)", re.IGNORECASE)
-        return [entity for entity, sql in self.entities.items() if word.search(sql)]
+        """The entities whose SELECT reads a table, by itself or through views, in the file's order."""
+        names = {table}
+        for view, sql in self.views.items():   # a view may use those above it
+            if any(_names(sql, n) for n in names):
+                names.add(view)
+        return [entity for entity, sql in self.entities.items() if any(_names(sql, n) for n in names)]
+
+
+def _names(sql: str, table: str) -> bool:
+    return re.search(rf"(?<![\w.]){re.escape(table)}(?!\w)", sql, re.IGNORECASE) is not None
 
 
 def load_mapping(file: Path, source: str) -> Mapping:
@@ -80,7 +95,7 @@ def load_mapping(file: Path, source: str) -> Mapping:
     for section in content:
         if section not in _SECTIONS:
             raise fault(f"the mapping has an unknown section {section!r}", f"Use {', '.join(_SECTIONS)}.", str(section))
-    for section in ("entities", "ignored", "checks"):
+    for section in ("macros", "views", "entities", "ignored", "checks"):
         for name, sql in (content.get(section) or {}).items():
             if not isinstance(sql, str) or not sql.strip():
                 raise fault(f"{section}.{name} is no SQL text", "Give one SELECT statement.", f"{section}.{name}")
@@ -89,12 +104,19 @@ def load_mapping(file: Path, source: str) -> Mapping:
         if entity not in known:
             near = get_close_matches(str(entity), known, 1)
             raise fault(f"there is no entity {entity!r}", f"Did you mean {near[0]}?" if near else f"Entities: {', '.join(known)}.", f"entities.{entity}")
+    for name in content.get("macros") or {}:
+        if not _SIGNATURE.match(str(name)):
+            raise fault(f"macros.{name} is no name with parameters", "Write `name(one, two): expression`.", f"macros.{name}")
+    for name in content.get("views") or {}:
+        if not _TABLE_NAME.match(str(name)):
+            raise fault(f"{name!r} cannot name a view", "Use letters, digits and _, starting with a letter.", f"views.{name}")
     lookups = content.get("lookups") or {}
     for name, pairs in lookups.items():
         if not _TABLE_NAME.match(str(name)) or not isinstance(pairs, dict):
             raise fault(f"lookups.{name} is no table of keys and values", "Write `name: {key: value}`.", f"lookups.{name}")
     return Mapping(file, dict(content["entities"]), {str(n): _table_spec(str(n), s, fault) for n, s in (content.get("tables") or {}).items()},
-                   {str(n): {str(k): str(v) for k, v in pairs.items()} for n, pairs in lookups.items()}, dict(content.get("ignored") or {}), dict(content.get("checks") or {}))
+                   {str(n): {str(k): str(v) for k, v in pairs.items()} for n, pairs in lookups.items()},
+                   *(dict(content.get(section) or {}) for section in ("macros", "views", "ignored", "checks")))
 
 
 def _table_spec(name: str, spec: object, fault: Callable[..., SourceError]) -> TableSpec:
@@ -104,7 +126,7 @@ def _table_spec(name: str, spec: object, fault: Callable[..., SourceError]) -> T
     for column, kind in columns.items():
         if not _TYPE_NAME.match(str(kind)):
             raise fault(f"tables.{name}.{column}: {kind!r} is no type", "Use a type of DuckDB such as varchar, bigint, decimal(18,4), timestamp.", f"tables.{name}.{column}")
-    return TableSpec({str(c): str(t) for c, t in columns.items()}, bool(spec.get("optional")))
+    return TableSpec({str(c): str(t).rstrip("?") for c, t in columns.items()}, bool(spec.get("optional")), frozenset(str(c) for c, t in columns.items() if str(t).endswith("?")))
 
 
 def check_table_names(names: Dict[str, object], source: str) -> None:
@@ -139,6 +161,11 @@ def run(con: duckdb.DuckDBPyConnection, mapping: Mapping, batch: Batch, raw: dic
     rejected = _write_rejects(con, mapping, batch, set_aside)
     _lock_down(con, batch)
     runner = _Runner(con, mapping, batch.declaration.name)
+    for signature, expression in mapping.macros.items():
+        runner.define(f"macros.{signature}", f"CREATE MACRO {signature} AS ({expression})", expression)
+    for name, sql in mapping.views.items():
+        runner.columns(f"views.{name}", sql)
+        runner.define(f"views.{name}", f"CREATE VIEW {quoted(name)} AS {sql}", sql)
     for name, sql in mapping.checks.items():
         runner.check(name, sql)
     for reason, sql in mapping.ignored.items():
@@ -160,7 +187,7 @@ def _misfit(present: Dict[str, str], spec: TableSpec) -> list[tuple[str, str]]:
 
 def _typed(con: duckdb.DuckDBPyConnection, relation: str, spec: TableSpec, table: str, batch: Batch) -> str:
     present = _described(con, relation)
-    absent = [c for c in spec.columns if c.lower() not in present]
+    absent = [c for c in spec.columns if c.lower() not in present and c not in spec.optional_columns]
     if absent:
         batch.warnings.append(f"table {table} has no column {', '.join(absent)}; taken as empty")
     listed = [f"TRY_CAST({quoted(c) if c.lower() in present else 'NULL'} AS {kind}) AS {quoted(c)}" for c, kind in spec.columns.items()]
@@ -208,7 +235,7 @@ class _Runner:
     def deliver(self, entity: str, sql: str, target: Path, warnings: list[str]) -> int:
         contract = load_contracts()[entity]
         where = f"entities.{entity}"
-        names = self._columns(where, sql)
+        names = self.columns(where, sql)
         missing = [c for c in contract.required_columns if c not in (n.lower() for n in names)]
         if missing:
             raise self._fault(f"the SELECT of {entity} gives no column {', '.join(missing)}", where,
@@ -224,20 +251,29 @@ class _Runner:
             columns.append(f"{literal(f'{self.mapping.file.name}: {entity}')} AS _file")
         return self._execute(where, f"COPY (SELECT {', '.join(columns)} FROM ({sql}) AS q) TO {literal(str(target))} {PARQUET}")
 
+    def define(self, where: str, statement: str, sql: str) -> None:
+        """Run one CREATE statement built around a mapping's text."""
+        try:
+            if len(self.con.extract_statements(statement)) != 1:
+                raise self._fault(f"{where} is more than one statement", where, "Write a single expression or SELECT.")
+            self.con.execute(statement)
+        except duckdb.Error as error:
+            raise self._explained(error, where, sql) from None
+
     def count(self, where: str, sql: str) -> int:
-        self._columns(where, sql)
+        self.columns(where, sql)
         return self._execute(where, f"SELECT count(*) FROM ({sql}) AS q")
 
     def check(self, name: str, sql: str) -> None:
         broken = self.count(f"checks.{name}", sql)
         if broken:
             row = None
-            if "_row_number" in self._columns(f"checks.{name}", sql):
+            if "_row_number" in self.columns(f"checks.{name}", sql):
                 row = self._execute(f"checks.{name}", f"SELECT min(_row_number) FROM ({sql}) AS q")
             raise SourceError(f"a check of the mapping fails: {name!r} is broken by {broken:,} rows", source=self.source, file=str(self.mapping.file), row=row,
                               field=f"checks.{name}", remedy="Extend the mapping so that it covers these rows, or mend them at the source.")
 
-    def _columns(self, where: str, sql: str) -> list[str]:
+    def columns(self, where: str, sql: str) -> list[str]:
         """Output columns of a SELECT; refuses anything else."""
         try:
             statements = self.con.extract_statements(sql)
@@ -274,7 +310,7 @@ class _Runner:
         tables: dict[str, list[str]] = {}
         for table, column in self.con.execute("SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal ORDER BY table_name, column_index").fetchall():
             tables.setdefault(table, []).append(column)
-        used = {t: c for t, c in tables.items() if re.search(rf"(?<![\w.]){re.escape(t)}(?!\w)", sql, re.IGNORECASE)}
+        used = {t: c for t, c in tables.items() if _names(sql, t)}
         if not used:
             return f"Tables: {', '.join(tables) or 'none'}."
         return " ".join(f"Columns of {t}: {', '.join(c)}." for t, c in used.items())[:2000]
