@@ -1,0 +1,132 @@
+"""Identity resolution: which records of which sources are one person or organisation.
+
+Belongs here: the public functions. Does not belong here: opening connections or scheduling. The parts are `identity_rules`
+(rules as data), `identity_nodes` (records and normalised values), `identity_graph` (who is one customer, and the definition),
+`identity_state` (ids, log and aliases), `identity_attributes` (survivorship) and `identity_review` (probable pairs).
+
+Inputs are the landing tables with all their versions; outputs are the tables of the `identity` schema, each written whole
+and sorted, so that equal input gives equal tables. `resolve` may run any number of times on the same state.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+import duckdb
+
+from models.engines import identity_attributes, identity_graph, identity_nodes, identity_review, identity_state
+from models.engines.identity_rules import IdentityRules, RuleError, load_rules
+from models.engines.identity_state import ensure_tables
+
+__all__ = ["IdentityReport", "IdentityRules", "Node", "RuleError", "UnknownCustomer", "ensure_tables", "load_rules", "merge", "resolve", "unmerge"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class UnknownCustomer(LookupError):
+    """A customer id or a record that identity resolution has never seen."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One record of one source; `node_type` is contact, company or lead."""
+
+    source: str
+    node_type: str
+    source_id: str
+
+
+@dataclass(frozen=True)
+class IdentityReport:
+    """What a run found: numbers of customers (people who are only leads not counted), of joined and parted pairs in this run, of
+    retired ids, and of conflicts (links not followed because of a contradiction, and stated links that name no known pair)."""
+
+    customers: int
+    merges: int
+    splits: int
+    aliases: int
+    conflicts: int
+
+
+def resolve(con: duckdb.DuckDBPyConnection, run_id: str, run_at: datetime, rules: IdentityRules | None = None,
+            landing: str = "landing") -> IdentityReport:
+    """Bring the `identity` schema up to date with the landing tables, in one transaction.
+
+    `run_id` names the run in which new records are first seen; runs are ordered by when they first resolved, and a second call of
+    a run counts as the same run. `run_at` (naive UTC) dates the log. `landing` is the schema with the landing tables; tables and
+    optional columns that are missing count as empty.
+    """
+    rules = rules or load_rules()
+    with identity_state.one_transaction(con):
+        ensure_tables(con)
+        number = identity_state.start_run(con, run_id, run_at)
+        identity_nodes.build_records(con, landing)
+        identity_nodes.build_nodes(con, landing, number)
+        identity_nodes.build_keys(con, rules)
+        unresolved = identity_graph.build_statements(con, landing, identity_nodes.landing_columns(con, landing))
+        identity_graph.build_links(con, rules, number)
+        identity_graph.connect(con)
+        identity_graph.build_exclusives(con, rules)
+        identity_graph.settle_contested(con, rules)
+        identity_state.assign_customers(con)
+        merges, splits = identity_state.log_changes(con, rules, run_id, run_at)
+        identity_state.store_members(con, run_id)
+        identity_attributes.store_attributes(con, rules.survivorship, landing)
+        refused = identity_review.store_review_list(con, rules, run_id)
+        customers = con.execute("SELECT count(*) FROM identity.customer_attributes WHERE NOT is_lead_only").fetchone()[0]
+        aliases = con.execute("SELECT count(*) FROM identity.aliases").fetchone()[0]
+        _drop_temporary(con)
+    report = IdentityReport(customers=customers, merges=merges, splits=splits, aliases=aliases, conflicts=refused + unresolved)
+    _LOG.info("identity resolved: %s", report)
+    return report
+
+
+def unmerge(con: duckdb.DuckDBPyConnection, left: str | Node, right: str | Node, *, run_id: str | None = None, run_at: datetime | None = None,
+            decided_by: str | None = None, rules: IdentityRules | None = None, landing: str = "landing") -> IdentityReport:
+    """Part two customers that were merged, for good, and resolve again.
+
+    `left` and `right` are customer ids, of which one may be retired (see `identity.aliases`), or records. The decision outranks
+    every rule; both sides fall back to the records and the id they had before the merge. Raises UnknownCustomer.
+    """
+    return _decide(con, left, right, "different", run_id, run_at, decided_by, rules, landing)
+
+
+def merge(con: duckdb.DuckDBPyConnection, left: str | Node, right: str | Node, *, run_id: str | None = None, run_at: datetime | None = None,
+          decided_by: str | None = None, rules: IdentityRules | None = None, landing: str = "landing") -> IdentityReport:
+    """State that two customers (ids or records, of one customer type) are the same, and resolve again. Raises UnknownCustomer."""
+    return _decide(con, left, right, "same", run_id, run_at, decided_by, rules, landing)
+
+
+def _decide(con: duckdb.DuckDBPyConnection, left: str | Node, right: str | Node, decision: str, run_id: str | None, run_at: datetime | None,
+            decided_by: str | None, rules: IdentityRules | None, landing: str) -> IdentityReport:
+    decided_at = run_at or datetime.now(timezone.utc).replace(tzinfo=None)
+    with identity_state.one_transaction(con):
+        ensure_tables(con)
+        a, b = _node(con, left), _node(con, right)
+        if a == b or (a.node_type == "company") != (b.node_type == "company"):
+            raise ValueError("a decision needs two different customers of the same type")
+        number = con.execute("SELECT coalesce(max(decision_number), 0) + 1 FROM identity.decisions").fetchone()[0]
+        con.execute("INSERT INTO identity.decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    [number, a.source, a.node_type, a.source_id, b.source, b.node_type, b.source_id, decision, decided_at, decided_by])
+        return resolve(con, run_id or f"decision-{number}", decided_at, rules, landing)
+
+
+def _node(con: duckdb.DuckDBPyConnection, customer: str | Node) -> Node:
+    """The record itself, or the one that founded a customer id."""
+    if isinstance(customer, Node):
+        found = con.execute("SELECT source, node_type, source_id FROM identity.members WHERE source = ? AND node_type = ? AND source_id = ?",
+                            [customer.source, customer.node_type, customer.source_id]).fetchone()
+    else:
+        found = con.execute("""SELECT source, node_type, source_id FROM identity.members
+                               WHERE left(md5(source || '|' || node_type || '|' || source_id), 16) = substr($id, 3)
+                                 AND left($id, 2) = CASE WHEN node_type = 'company' THEN 'o_' ELSE 'p_' END""", {"id": customer}).fetchone()
+    if found is None:
+        raise UnknownCustomer("no such customer or record")
+    return Node(*found)
+
+
+def _drop_temporary(con: duckdb.DuckDBPyConnection) -> None:
+    for (name,) in con.execute("SELECT table_name FROM duckdb_tables() WHERE temporary AND starts_with(table_name, 'identity_')").fetchall():
+        con.execute(f"DROP TABLE temp.{identity_nodes.quoted(name)}")

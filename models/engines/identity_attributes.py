@@ -1,0 +1,91 @@
+"""Identity resolution, fourth step: what is known of a customer, chosen field by field from its records.
+
+Belongs here: survivorship of attributes and the relation of persons to organisations. Does not belong here: anything
+counted from facts (orders, tickets), which is the marts' work.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+from models.engines.identity_nodes import ATTRIBUTES, landing_columns, quoted
+from models.engines.identity_rules import STRATEGIES, Survivorship
+
+# What an organisation relation is chosen by: the rule of the record's own column.
+_RELATIONS = {"organisation_id": "company_id", "parent_organisation_id": "parent_company_id"}
+
+
+def survivorship_sql(survivorship: Survivorship, records: str = "identity_customer_records") -> str:
+    """SQL of one row per customer from `records` (one row per record, with `customer_id`); its one parameter is `$trusted`,
+    the sources in order of trust. A field takes the first value that is not null in the order its rule names."""
+    last = "updated_at DESC NULLS LAST, created_at DESC NULLS LAST, node_number"
+    orders = {
+        "most_recent": last,
+        "most_trusted": f"coalesce(list_position($trusted::VARCHAR[], source), 2147483647), {last}",
+        "most_complete": f"filled DESC, {last}",
+    }
+    fields = [*ATTRIBUTES, *_RELATIONS]
+    filled = " + ".join(f"({name} IS NOT NULL)::INT" for name in ATTRIBUTES)
+    ranks = ", ".join(f"row_number() OVER (PARTITION BY customer_id ORDER BY is_deleted OR merged_into_id IS NOT NULL, node_type = 'lead', {orders[name]}) AS by_{name}"
+                      for name in STRATEGIES)
+    chosen = ", ".join(f"arg_min({name}, by_{survivorship.strategy(_RELATIONS.get(name, name))}) AS {name}" for name in fields)
+    common = """count(*) AS record_count, count(DISTINCT source) AS source_count, bool_or(coalesce(is_test, false)) AS is_test,
+                bool_or(is_deleted) AND bool_and(is_deleted OR merged_into_id IS NOT NULL) AS is_deleted,
+                min(created_at) AS created_at, max(updated_at) AS updated_at, max(deleted_at) AS deleted_at"""
+    # Most customers have one record, of which nothing need be chosen.
+    return f"""
+        WITH repeated AS (SELECT customer_id FROM {records} GROUP BY customer_id HAVING count(*) > 1),
+        ranked AS (
+            SELECT *, {ranks} FROM (SELECT *, {filled} AS filled FROM {records} SEMI JOIN repeated USING (customer_id)))
+        SELECT customer_id, {chosen}, {common} FROM ranked GROUP BY customer_id
+        UNION ALL
+        SELECT customer_id, {", ".join(fields)}, 1, 1, coalesce(is_test, false), is_deleted, created_at, updated_at, deleted_at
+        FROM {records} ANTI JOIN repeated USING (customer_id)"""
+
+
+def store_attributes(con: duckdb.DuckDBPyConnection, survivorship: Survivorship, schema: str) -> None:
+    """Write `identity.customer_attributes` (one row per customer) and `identity.hierarchy` (person to organisation)."""
+    con.execute(f"""
+        CREATE OR REPLACE TEMP TABLE identity_customer_records AS
+        SELECT a.customer_id, a.node_number, r.*, o.customer_id AS organisation_id,
+               CASE WHEN p.customer_id <> a.customer_id THEN p.customer_id END AS parent_organisation_id
+        FROM identity_records AS r
+        JOIN identity_assigned AS a USING (source, node_type, source_id)
+        LEFT JOIN identity_assigned AS o ON o.source = r.source AND o.node_type = 'company' AND o.source_id = r.company_id
+        LEFT JOIN identity_assigned AS p ON p.source = r.source AND p.node_type = 'company' AND p.source_id = r.parent_company_id""")
+    con.execute("DELETE FROM identity.customer_attributes")
+    names = [name for name in ATTRIBUTES if name != "name"]
+    con.execute(f"""
+        INSERT INTO identity.customer_attributes BY NAME
+        WITH customers AS (
+            SELECT customer_id, customer_type, is_lead_only, bool_or(is_known) AS is_known FROM identity_assigned GROUP BY ALL),
+        chosen AS ({survivorship_sql(survivorship)})
+        SELECT c.customer_id, c.customer_type, c.is_lead_only, c.is_known, coalesce(s.is_deleted, false) AS is_deleted, coalesce(s.is_test, false) AS is_test,
+               coalesce(s.record_count, 0) AS record_count, coalesce(s.source_count, 0) AS source_count,
+               CASE WHEN c.customer_type = 'person' THEN nullif(concat_ws(' ', s.first_name, s.last_name), '') ELSE s.name END AS name, {", ".join(f"s.{name}" for name in names)},
+               s.organisation_id, s.parent_organisation_id, s.created_at, s.updated_at, CASE WHEN s.is_deleted THEN s.deleted_at END AS deleted_at
+        FROM customers AS c LEFT JOIN chosen AS s USING (customer_id) ORDER BY c.customer_id""",
+        {"trusted": list(survivorship.trusted_sources)})
+    _store_hierarchy(con, schema)
+
+
+def _store_hierarchy(con: duckdb.DuckDBPyConnection, schema: str) -> None:
+    """A person belongs to an organisation since the first version of the record that names it."""
+    con.execute("DELETE FROM identity.hierarchy")
+    present = landing_columns(con, schema).get("contacts", set())
+    if "company_id" not in present:
+        return
+    updated, created = ("updated_at" if "updated_at" in present else "NULL::TIMESTAMP"), ("created_at" if "created_at" in present else "NULL::TIMESTAMP")
+    con.execute(f"""
+        INSERT INTO identity.hierarchy
+        WITH named AS (
+            SELECT _source AS source, contact_id AS source_id, company_id, min({created}) AS created_at, min(coalesce({updated}, {created})) AS first_at
+            FROM {quoted(schema)}.contacts WHERE contact_id IS NOT NULL GROUP BY ALL),
+        dated AS (   -- a record that never named another company has named this one from its creation on
+            SELECT *, CASE WHEN count(*) OVER (PARTITION BY source, source_id) = 1 THEN coalesce(created_at, first_at) ELSE first_at END AS since FROM named)
+        SELECT r.customer_id, r.organisation_id, min(d.since), r.organisation_id IS NOT DISTINCT FROM c.organisation_id
+        FROM identity_customer_records AS r
+        JOIN dated AS d ON d.source = r.source AND d.source_id = r.source_id AND d.company_id = r.company_id
+        JOIN identity.customer_attributes AS c USING (customer_id)
+        WHERE r.node_type = 'contact' AND r.organisation_id IS NOT NULL
+        GROUP BY r.customer_id, r.organisation_id, c.organisation_id ORDER BY r.customer_id, r.organisation_id""")

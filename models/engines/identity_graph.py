@@ -1,0 +1,262 @@
+"""Identity resolution, second step: which nodes are one customer.
+
+Belongs here: links between nodes, their order, connected components, and the splitting of components that hold a
+contradiction. Does not belong here: how values are normalised (`identity_nodes`) or what is stored (`identity_state`).
+
+Definition. Every pair of nodes that share a value under a rule, or of which one names the other, is a link. Links are taken
+in order of age (the run in which both nodes first held the value), then of the rule's strength, then of the two node
+numbers. A link joins the customers of its ends unless that would put together two nodes that somebody said are different,
+or two different values of a property on the rule's `do_not_merge` list. Taking old links first is what keeps ids stable: a
+link that came with new rows cannot take an old customer apart, and a pair that is unmerged falls back to what it was before.
+
+Where nothing contradicts, the order does not matter and the answer is the connected components, computed set-based in
+O(log n) rounds. Only components with a contradiction are walked link by link, each decision depending on those before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import duckdb
+import polars as pl
+
+from models.engines.identity_partition import Partition
+from models.engines.identity_rules import IdentityRules
+
+# Links of contested components read at a time; bounds memory.
+_CHUNK = 50_000
+
+
+def build_statements(con: duckdb.DuckDBPyConnection, schema: str, present: Mapping[str, set[str]]) -> int:
+    """Temp table `identity_statements`: per pair of nodes what was said about it, `same` or `different`.
+
+    A link names no node type: of the records with its ids, contacts are meant first, then leads, then companies. A pair that
+    somebody calls different and somebody else calls the same is different. Returns the number of links whose records are
+    not known (yet) or whose decision is neither word.
+    """
+    columns = present.get("identity_links", set())
+    if "left_id" in columns:
+        order = ", ".join(f"{name} DESC NULLS LAST" for name in ("_batch_seq", "_is_tombstone", "decided_at", "_row_hash") if name in columns)
+        key = ", ".join(name for name in ("_source", "left_source", "left_id", "right_source", "right_id") if name in columns)
+        gone = "coalesce(_is_tombstone, false)" if "_is_tombstone" in columns else "false"
+        current = f"""SELECT left_source, left_id, right_source, right_id, lower(trim(decision)) AS decision, {gone} AS is_gone
+                      FROM "{schema}".identity_links QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {order or '1'}) = 1"""
+    else:
+        current = """SELECT NULL::VARCHAR AS left_source, NULL::VARCHAR AS left_id, NULL::VARCHAR AS right_source, NULL::VARCHAR AS right_id,
+                            NULL::VARCHAR AS decision, false AS is_gone WHERE false"""
+    con.execute(f"CREATE OR REPLACE TEMP TABLE identity_links_now AS SELECT row_number() OVER () AS link, * FROM ({current}) WHERE NOT is_gone")
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE identity_statements AS
+        WITH meant AS (
+            SELECT k.link, k.decision, l.node_number AS a, r.node_number AS b
+            FROM identity_links_now AS k
+            JOIN identity_nodes AS l ON l.source = k.left_source AND l.source_id = k.left_id
+            JOIN identity_nodes AS r ON r.source = k.right_source AND r.source_id = k.right_id AND r.customer_type = l.customer_type
+            QUALIFY row_number() OVER (PARTITION BY k.link ORDER BY l.customer_type = 'organisation',
+                                       (l.node_type = 'lead')::INT + (r.node_type = 'lead')::INT, l.node_type, r.node_type) = 1),
+        decided AS (
+            SELECT d.decision, l.node_number AS a, r.node_number AS b, d.decision_number
+            FROM identity.decisions AS d
+            JOIN identity_nodes AS l ON l.source = d.left_source AND l.node_type = d.left_type AND l.source_id = d.left_id
+            JOIN identity_nodes AS r ON r.source = d.right_source AND r.node_type = d.right_type AND r.source_id = d.right_id
+                 AND r.customer_type = l.customer_type
+            QUALIFY row_number() OVER (PARTITION BY least(a, b), greatest(a, b) ORDER BY d.decision_number DESC) = 1)
+        SELECT least(a, b) AS left_node, greatest(a, b) AS right_node, min(decision) AS decision   -- 'different' sorts before 'same'
+        FROM (SELECT decision, a, b FROM meant UNION ALL SELECT decision, a, b FROM decided)
+        WHERE decision IN ('same', 'different') AND a <> b
+        GROUP BY ALL""")
+    return con.execute("""
+        SELECT count(*) FROM identity_links_now AS k
+        WHERE decision IS NULL OR decision NOT IN ('same', 'different')
+           OR NOT EXISTS (SELECT 1 FROM identity_nodes AS l JOIN identity_nodes AS r ON r.customer_type = l.customer_type
+                          WHERE l.source = k.left_source AND l.source_id = k.left_id AND r.source = k.right_source AND r.source_id = k.right_id)""").fetchone()[0]
+
+
+def build_links(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_number: int) -> None:
+    """Temp tables `identity_holders` (nodes that may be linked by a shared value) and `identity_edges` (enough links to
+    connect them, numbered in the order of the definition). Newly seen values and links enter `identity.sightings`."""
+    _direct_links(con, rules)
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE identity_held AS
+        SELECT k.node_number, k.rule_number, k.key_hash, n.own_id
+        FROM identity_keys AS k JOIN identity_nodes AS n USING (node_number)
+        WHERE k.key_hash IN (SELECT key_hash FROM identity_keys GROUP BY key_hash HAVING count(*) > 1)""")
+    con.execute("""
+        INSERT INTO identity.sightings
+        SELECT s.own_id, s.key_hash, $run_number
+        FROM (SELECT own_id, key_hash FROM identity_held UNION SELECT seen_id, key_hash FROM identity_direct) AS s
+        ANTI JOIN identity.sightings AS known ON known.node_id = s.own_id AND known.key_hash = s.key_hash""", {"run_number": run_number})
+    con.execute("CREATE OR REPLACE TEMP TABLE identity_limits (rule_number INTEGER, max_group_size INTEGER, max_distinct_names INTEGER)")
+    con.executemany("INSERT INTO identity_limits VALUES (?, ?, ?)",
+                    [[number, rule.max_group_size, rule.max_distinct_names] for number, rule in enumerate(rules.rules)])
+    # The counts run over the runs in which the value was seen, so that a value that becomes shared keeps what it joined before.
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE identity_holders AS
+        WITH seen AS (
+            SELECT h.node_number, h.rule_number, h.key_hash, s.run_number, f.full_name
+            FROM identity_held AS h
+            JOIN identity.sightings AS s ON s.node_id = h.own_id AND s.key_hash = h.key_hash
+            JOIN identity_features AS f USING (node_number)),
+        first_named AS (
+            SELECT key_hash, full_name, min(run_number) AS run_number FROM seen WHERE full_name IS NOT NULL GROUP BY ALL),
+        counted AS (
+            SELECT key_hash, run_number, sum(node_count) OVER so_far AS node_count, sum(name_count) OVER so_far AS name_count
+            FROM (SELECT key_hash, run_number, sum(nodes) AS node_count, sum(names) AS name_count
+                  FROM (SELECT key_hash, run_number, 1 AS nodes, 0 AS names FROM seen
+                        UNION ALL SELECT key_hash, run_number, 0, 1 FROM first_named) GROUP BY ALL)
+            WINDOW so_far AS (PARTITION BY key_hash ORDER BY run_number))
+        SELECT seen.node_number, seen.rule_number, seen.key_hash, seen.run_number
+        FROM seen JOIN counted USING (key_hash, run_number) JOIN identity_limits USING (rule_number)
+        WHERE counted.node_count <= max_group_size AND counted.name_count <= max_distinct_names""")
+    # Each holder is linked to the holder that was there first: a star connects a group with one link per node.
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE identity_edges AS
+        WITH hubs AS (
+            SELECT key_hash, arg_min(node_number, (run_number, node_number)) AS hub FROM identity_holders GROUP BY ALL),
+        edges AS (
+            SELECT least(h.node_number, hub) AS left_node, greatest(h.node_number, hub) AS right_node, h.rule_number, h.run_number, h.key_hash
+            FROM identity_holders AS h JOIN hubs USING (key_hash) WHERE h.node_number <> hub
+            UNION ALL
+            SELECT d.left_node, d.right_node, d.rule_number, s.run_number, d.key_hash
+            FROM identity_direct AS d JOIN identity.sightings AS s ON s.node_id = d.seen_id AND s.key_hash = d.key_hash)
+        SELECT row_number() OVER (ORDER BY run_number, rule_number, left_node, right_node, key_hash) AS edge_number, * FROM edges""")
+
+
+def _direct_links(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
+    """Links that name their other end: stated links, source merges and the contact a lead belongs to."""
+    con.execute("""CREATE OR REPLACE TEMP TABLE identity_direct
+                   (left_node BIGINT, right_node BIGINT, rule_number INTEGER, key_hash UUID, seen_id VARCHAR)""")
+    insert = """INSERT INTO identity_direct
+                SELECT least(a, b), greatest(a, b), $number, CAST(md5($rule || '|' || named) AS UUID), seen_id FROM ({}) WHERE a <> b"""
+    from_column = """SELECT n.node_number AS a, o.node_number AS b, o.own_id AS named, n.own_id AS seen_id
+                     FROM identity_records AS r JOIN identity_nodes AS n USING (source, node_type, source_id)
+                     JOIN identity_nodes AS o ON o.source = r.source AND o.node_type = {} AND o.source_id = {}
+                     WHERE list_contains($types, r.node_type)"""
+    origins = {
+        "identity_link": """SELECT left_node AS a, right_node AS b, least(l.own_id, r.own_id) || '|' || greatest(l.own_id, r.own_id) AS named,
+                                   least(l.own_id, r.own_id) AS seen_id
+                            FROM identity_statements JOIN identity_nodes AS l ON l.node_number = left_node JOIN identity_nodes AS r ON r.node_number = right_node
+                            WHERE decision = 'same' AND list_contains($types, l.node_type) AND list_contains($types, r.node_type)""",
+        "merged_into": from_column.format("r.node_type", "r.merged_into_id"),
+        # the contact it was converted to is surer than the one it was entered for
+        "lead_reference": from_column.format("'contact'", "coalesce(r.converted_contact_id, r.contact_id)"),
+    }
+    for rule_id, origin in origins.items():
+        number = rules.number(rule_id)
+        if number is not None:
+            con.execute(insert.format(origin), {"number": number, "rule": rule_id, "types": list(rules.rules[number].node_types)})
+
+
+def connect(con: duckdb.DuckDBPyConnection) -> None:
+    """Temp tables `identity_components` (node → component) and `identity_forest` (the strongest links that connect them).
+
+    Borůvka's algorithm (1926): every component takes its strongest outgoing link, and pointer jumping finds the new
+    components; each round at least halves their number.
+    """
+    con.execute("CREATE OR REPLACE TEMP TABLE identity_contracted AS SELECT edge_number, left_node AS a, right_node AS b FROM identity_edges")
+    con.execute("""CREATE OR REPLACE TEMP TABLE identity_components AS
+                   SELECT node_number, node_number AS component FROM (SELECT a AS node_number FROM identity_contracted UNION SELECT b FROM identity_contracted)""")
+    con.execute("CREATE OR REPLACE TEMP TABLE identity_taken (edge_number BIGINT)")
+    while con.execute("SELECT EXISTS (FROM identity_contracted)").fetchone()[0]:
+        con.execute("""
+            CREATE OR REPLACE TEMP TABLE identity_strongest AS
+            SELECT component, min(edge_number) AS edge_number
+            FROM (SELECT a AS component, edge_number FROM identity_contracted UNION ALL SELECT b, edge_number FROM identity_contracted) GROUP BY ALL""")
+        con.execute("INSERT INTO identity_taken SELECT DISTINCT edge_number FROM identity_strongest")
+        con.execute("""
+            CREATE OR REPLACE TEMP TABLE identity_parents AS
+            SELECT component, CASE WHEN theirs.edge_number = mine.edge_number AND component < other THEN component ELSE other END AS parent
+            FROM (SELECT s.component, s.edge_number, CASE WHEN e.a = s.component THEN e.b ELSE e.a END AS other
+                  FROM identity_strongest AS s JOIN identity_contracted AS e USING (edge_number)) AS mine
+            JOIN (SELECT component AS other, edge_number FROM identity_strongest) AS theirs USING (other)""")
+        while con.execute("""SELECT EXISTS (FROM identity_parents AS p JOIN identity_parents AS g ON g.component = p.parent WHERE g.parent <> p.parent)""").fetchone()[0]:
+            con.execute("""CREATE OR REPLACE TEMP TABLE identity_parents AS
+                           SELECT p.component, g.parent FROM identity_parents AS p JOIN identity_parents AS g ON g.component = p.parent""")
+        con.execute("""CREATE OR REPLACE TEMP TABLE identity_components AS
+                       SELECT node_number, coalesce(p.parent, c.component) AS component
+                       FROM identity_components AS c LEFT JOIN identity_parents AS p USING (component)""")
+        con.execute("""
+            CREATE OR REPLACE TEMP TABLE identity_contracted AS
+            SELECT min(edge_number) AS edge_number, least(p.parent, q.parent) AS a, greatest(p.parent, q.parent) AS b
+            FROM identity_contracted AS e JOIN identity_parents AS p ON p.component = e.a JOIN identity_parents AS q ON q.component = e.b
+            WHERE p.parent <> q.parent GROUP BY ALL""")
+    con.execute("""CREATE OR REPLACE TEMP TABLE identity_forest AS
+                   SELECT left_node, right_node, rule_number, key_hash FROM identity_edges SEMI JOIN identity_taken USING (edge_number)""")
+
+
+def build_exclusives(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
+    """Temp table `identity_exclusives`: the properties of linked nodes in which one customer has one value only."""
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE identity_exclusives AS
+        WITH linked AS (SELECT f.* FROM identity_features AS f SEMI JOIN identity_components USING (node_number)),
+        parents AS (SELECT DISTINCT source, parent_company_id AS source_id FROM identity_features WHERE parent_company_id IS NOT NULL)
+        SELECT node_number, 'birth_date' AS condition, '' AS scope, CAST(birth_date AS VARCHAR) AS value FROM linked WHERE birth_date IS NOT NULL
+        UNION ALL SELECT node_number, 'last_name', '', last_name FROM linked WHERE last_name IS NOT NULL
+        UNION ALL SELECT node_number, 'source_record', source, source_id FROM linked WHERE list_contains($unique, source)
+        UNION ALL SELECT x.node_number, 'external_id', x.space, x.external_id FROM identity_external_ids AS x JOIN linked USING (node_number)
+                  WHERE list_contains($unique, linked.source)
+        UNION ALL SELECT node_number, 'parent_company', source, source_id FROM linked
+                  WHERE customer_type = 'organisation' AND (parent_company_id IS NOT NULL OR (source, source_id) IN (SELECT (source, source_id) FROM parents))""",
+        {"unique": list(rules.unique_sources)})
+    con.execute("CREATE OR REPLACE TEMP TABLE identity_conditions (rule_number INTEGER, condition VARCHAR)")
+    pairs = [[number, condition] for number, rule in enumerate(rules.rules) for condition in rule.do_not_merge]
+    if pairs:
+        con.executemany("INSERT INTO identity_conditions VALUES (?, ?)", pairs)
+
+
+def settle_contested(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
+    """Split the components that hold a contradiction; `identity_refused` lists the links that were not followed."""
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE identity_contested AS
+        SELECT c.component FROM identity_statements AS s
+        JOIN identity_components AS c ON c.node_number = s.left_node JOIN identity_components AS d ON d.node_number = s.right_node AND d.component = c.component
+        WHERE s.decision = 'different'
+        UNION
+        SELECT component
+        FROM (SELECT DISTINCT c.component, k.condition FROM identity_edges AS e JOIN identity_components AS c ON c.node_number = e.left_node
+              JOIN identity_conditions AS k USING (rule_number)) AS checked
+        JOIN (SELECT c.component, x.condition, x.scope, x.value FROM identity_exclusives AS x JOIN identity_components AS c USING (node_number)) AS held
+             USING (component, condition)
+        GROUP BY component, condition, scope HAVING count(DISTINCT value) > 1""")
+    con.execute("CREATE OR REPLACE TEMP TABLE identity_refused (left_node BIGINT, right_node BIGINT, rule_number INTEGER, reason VARCHAR)")
+    if not con.execute("SELECT EXISTS (FROM identity_contested)").fetchone()[0]:
+        return
+    con.execute("CREATE OR REPLACE TEMP TABLE identity_disputed AS SELECT node_number FROM identity_components SEMI JOIN identity_contested USING (component)")
+    partition = Partition(conditions=[rule.do_not_merge for rule in rules.rules])
+    for node, condition, scope, value in _rows(con, "SELECT x.* FROM identity_exclusives AS x SEMI JOIN identity_disputed USING (node_number)"):
+        partition.describe(node, condition, scope, value)
+    for left, right in _rows(con, """SELECT left_node, right_node FROM identity_statements WHERE decision = 'different'
+                                     AND left_node IN (FROM identity_disputed) AND right_node IN (FROM identity_disputed)"""):
+        partition.keep_apart(left, right)
+    partition.follow(_rows(con, """
+        WITH disputed AS (SELECT h.* FROM identity_holders AS h SEMI JOIN identity_disputed USING (node_number)),
+        pairs AS (
+            SELECT l.node_number AS left_node, r.node_number AS right_node, l.rule_number, greatest(l.run_number, r.run_number) AS run_number, key_hash
+            FROM disputed AS l JOIN disputed AS r USING (key_hash) WHERE l.node_number < r.node_number
+            UNION ALL
+            SELECT e.left_node, e.right_node, e.rule_number, e.run_number, e.key_hash FROM identity_edges AS e
+            JOIN identity_direct AS d USING (left_node, right_node, rule_number, key_hash) SEMI JOIN identity_disputed AS i ON i.node_number = e.left_node)
+        SELECT left_node, right_node, rule_number, CAST(key_hash AS VARCHAR) FROM pairs ORDER BY run_number, rule_number, left_node, right_node, key_hash"""))
+    _store(con, partition)
+
+
+def _rows(con: duckdb.DuckDBPyConnection, sql: str) -> Iterator[tuple]:
+    cursor = con.execute(sql)
+    while chunk := cursor.fetchmany(_CHUNK):
+        yield from chunk
+
+
+def _store(con: duckdb.DuckDBPyConnection, partition: Partition) -> None:
+    """Put the groups of contested components, the links that made them and the refused links in place of what stood there."""
+    number, text = pl.Int64, pl.String
+    labels = pl.DataFrame(partition.labels(), schema={"node_number": number, "component": number}, orient="row")  # noqa: F841 - read by name in SQL
+    link = {"left_node": number, "right_node": number, "rule_number": pl.Int32}
+    accepted = pl.DataFrame(partition.accepted, schema={**link, "key": text}, orient="row")  # noqa: F841
+    refused = pl.DataFrame(partition.refused, schema={**link, "reason": text}, orient="row")  # noqa: F841
+    con.execute("""CREATE OR REPLACE TEMP TABLE identity_components AS
+                   SELECT node_number, component FROM identity_components ANTI JOIN identity_disputed USING (node_number)
+                   UNION ALL
+                   SELECT node_number, coalesce(labels.component, node_number) FROM identity_disputed LEFT JOIN labels USING (node_number)""")
+    con.execute("DELETE FROM identity_forest WHERE left_node IN (FROM identity_disputed)")
+    con.execute("INSERT INTO identity_forest SELECT left_node, right_node, rule_number, CAST(key AS UUID) FROM accepted")
+    con.execute("INSERT INTO identity_refused FROM refused")

@@ -1,0 +1,163 @@
+"""Identity resolution, third step: what is remembered between runs, and what a run changed.
+
+Belongs here: the tables of the `identity` schema, the ids of customers, the merge log and the aliases. Does not belong here:
+deciding who is one customer (`identity_graph`) or a customer's attributes (`identity_attributes`).
+
+A customer's id comes from the node that founds it, and founding order never changes once a node was seen. So an id is
+a function of the group and not of the way that led to it: whoever is unmerged has the id of before. No statement writes
+a personal value; a shared value appears in the log as the first eight hexadecimal digits of its hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import duckdb
+
+from models.engines.identity_nodes import ATTRIBUTES
+from models.engines.identity_rules import IdentityRules
+
+_NODE = "source VARCHAR NOT NULL, node_type VARCHAR NOT NULL, source_id VARCHAR NOT NULL"
+_PAIR = ", ".join(f"{side}_source VARCHAR, {side}_type VARCHAR, {side}_id VARCHAR" for side in ("left", "right"))
+TABLES = {
+    # one row per run that resolved identities; numbers order the runs
+    "runs": "run_id VARCHAR NOT NULL, run_number BIGINT NOT NULL, run_at TIMESTAMP",
+    # one row per node
+    "members": f"""{_NODE}, customer_id VARCHAR NOT NULL, customer_type VARCHAR NOT NULL, is_lead_only BOOLEAN NOT NULL, is_known BOOLEAN NOT NULL,
+                   first_seen_run VARCHAR NOT NULL, first_seen_run_number BIGINT NOT NULL, founded_at TIMESTAMP""",
+    # one row per node and shared value or link: the run in which it was first seen
+    "sightings": "node_id VARCHAR NOT NULL, key_hash UUID NOT NULL, run_number BIGINT NOT NULL",
+    # one row per decision made through `merge` and `unmerge`; the last one on a pair holds
+    "decisions": f"decision_number BIGINT NOT NULL, {_PAIR}, decision VARCHAR NOT NULL, decided_at TIMESTAMP, decided_by VARCHAR",
+    # one row per customer id that was given out and no longer names a customer
+    "aliases": "old_customer_id VARCHAR NOT NULL, customer_id VARCHAR NOT NULL, since_run VARCHAR NOT NULL",
+    # one row per joining or parting of two customers
+    "merge_log": f"""run_id VARCHAR NOT NULL, kind VARCHAR NOT NULL, rule VARCHAR NOT NULL, left_customer_id VARCHAR NOT NULL, right_customer_id VARCHAR NOT NULL,
+                     {_PAIR}, evidence VARCHAR NOT NULL, decided_at TIMESTAMP""",
+    # one row per pair of customers that a person should look at
+    "review_list": f"""left_customer_id VARCHAR NOT NULL, right_customer_id VARCHAR NOT NULL, {_PAIR}, probability DOUBLE, matched_fields VARCHAR[],
+                       reason VARCHAR NOT NULL, run_id VARCHAR NOT NULL""",
+    # one row per person and organisation it belongs to
+    "hierarchy": "customer_id VARCHAR NOT NULL, organisation_id VARCHAR NOT NULL, since TIMESTAMP, is_primary BOOLEAN NOT NULL",
+    # one row per customer
+    "customer_attributes": f"""customer_id VARCHAR NOT NULL, customer_type VARCHAR NOT NULL, is_lead_only BOOLEAN NOT NULL, is_known BOOLEAN NOT NULL,
+                               is_deleted BOOLEAN NOT NULL, is_test BOOLEAN NOT NULL, record_count BIGINT NOT NULL, source_count BIGINT NOT NULL,
+                               {", ".join(f"{name} {kind}" for name, kind in ATTRIBUTES.items())},
+                               organisation_id VARCHAR, parent_organisation_id VARCHAR, created_at TIMESTAMP, updated_at TIMESTAMP, deleted_at TIMESTAMP""",
+}
+
+
+def ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
+    """Create the `identity` schema and its tables where they are missing; what is there stays as it is."""
+    con.execute("CREATE SCHEMA IF NOT EXISTS identity")
+    for name, columns in TABLES.items():
+        con.execute(f"CREATE TABLE IF NOT EXISTS identity.{name} ({columns})")
+
+
+@contextmanager
+def one_transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All or nothing; inside a transaction of the caller it is the caller who commits."""
+    if _in_transaction(con):
+        yield
+        return
+    con.execute("BEGIN TRANSACTION")
+    try:
+        yield
+    except BaseException:
+        con.execute("ROLLBACK")
+        raise
+    con.execute("COMMIT")
+
+
+def _in_transaction(con: duckdb.DuckDBPyConnection) -> bool:
+    # Asking by a second BEGIN would abort the caller's transaction; outside of one, every statement has a number of its own.
+    first, second = (con.execute("SELECT txid_current()").fetchone()[0] for _ in range(2))
+    return first == second
+
+
+def start_run(con: duckdb.DuckDBPyConnection, run_id: str, run_at: datetime) -> int:
+    """Number of a run; a run that comes again (a retry, a second batch) keeps its number."""
+    known = con.execute("SELECT max(run_number) FROM identity.runs WHERE run_id = ?", [run_id]).fetchone()[0]
+    if known is not None:
+        return known
+    number = con.execute("SELECT coalesce(max(run_number), 0) + 1 FROM identity.runs").fetchone()[0]
+    con.execute("INSERT INTO identity.runs VALUES (?, ?, ?)", [run_id, number, run_at])
+    return number
+
+
+def assign_customers(con: duckdb.DuckDBPyConnection) -> None:
+    """Temp table `identity_assigned`: each node with its customer and the customer it belonged to before."""
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE identity_assigned AS
+        WITH groups AS (
+            SELECT component, min(node_number) AS founder, bool_and(node_type = 'lead') AS is_lead_only
+            FROM identity_components JOIN identity_nodes USING (node_number) GROUP BY ALL)
+        SELECT n.node_number, n.source, n.node_type, n.source_id, n.own_id, n.customer_type, n.is_known,
+               n.first_seen_run, n.first_seen_run_number, n.founded_at,
+               coalesce(f.own_id, n.own_id) AS customer_id, coalesce(g.is_lead_only, n.node_type = 'lead') AS is_lead_only, m.customer_id AS previous_id
+        FROM identity_nodes AS n
+        LEFT JOIN identity_components AS c USING (node_number)
+        LEFT JOIN groups AS g ON g.component = c.component
+        LEFT JOIN identity_nodes AS f ON f.node_number = g.founder
+        LEFT JOIN identity.members AS m ON m.source = n.source AND m.node_type = n.node_type AND m.source_id = n.source_id""")
+
+
+def log_changes(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_id: str, run_at: datetime) -> tuple[int, int]:
+    """Append to `identity.merge_log` what this run joined and parted; returns the two counts."""
+    con.execute("CREATE OR REPLACE TEMP TABLE identity_rule_names (rule_number INTEGER, rule VARCHAR, evidence VARCHAR, is_key BOOLEAN)")
+    con.executemany("INSERT INTO identity_rule_names VALUES (?, ?, ?, ?)",
+                    [[number, rule.id, rule.evidence, rule.kind == "key"] for number, rule in enumerate(rules.rules)])
+    merges = con.execute("""
+        INSERT INTO identity.merge_log
+        SELECT $run_id, 'merge', rule, coalesce(l.previous_id, l.own_id), coalesce(r.previous_id, r.own_id),
+               l.source, l.node_type, l.source_id, r.source, r.node_type, r.source_id,
+               CASE WHEN is_key THEN evidence || ' (value ' || left(CAST(key_hash AS VARCHAR), 8) || ', ' || holders || ' records)' ELSE evidence END, $run_at
+        FROM identity_forest
+        JOIN identity_rule_names USING (rule_number)
+        LEFT JOIN (SELECT key_hash, count(*) AS holders FROM identity_holders GROUP BY ALL) USING (key_hash)
+        JOIN identity_assigned AS l ON l.node_number = left_node
+        JOIN identity_assigned AS r ON r.node_number = right_node
+        WHERE coalesce(l.previous_id, l.own_id) <> coalesce(r.previous_id, r.own_id)
+        ORDER BY left_node, right_node""", {"run_id": run_id, "run_at": run_at}).fetchone()[0]
+    splits = con.execute("""
+        INSERT INTO identity.merge_log
+        WITH parts AS (
+            SELECT previous_id, customer_id, min(node_number) AS founder FROM identity_assigned WHERE previous_id IS NOT NULL GROUP BY ALL),
+        homes AS (   -- the part that keeps the id, or the first one when the founder itself has gone
+            SELECT previous_id, arg_min(founder, (customer_id <> previous_id, founder)) AS home FROM parts GROUP BY ALL HAVING count(*) > 1),
+        stated AS (
+            SELECT DISTINCT l.previous_id FROM identity_statements AS s
+            JOIN identity_assigned AS l ON l.node_number = s.left_node JOIN identity_assigned AS r ON r.node_number = s.right_node
+            WHERE s.decision = 'different' AND l.previous_id = r.previous_id)
+        SELECT $run_id, 'unmerge', CASE WHEN s.previous_id IS NULL THEN 'evidence_gone' ELSE 'identity_link' END, l.customer_id, r.customer_id,
+               l.source, l.node_type, l.source_id, r.source, r.node_type, r.source_id,
+               CASE WHEN s.previous_id IS NULL THEN 'what joined them no longer holds' ELSE 'stated to be different' END, $run_at
+        FROM parts AS p JOIN homes AS h ON h.previous_id = p.previous_id AND h.home <> p.founder
+        LEFT JOIN stated AS s ON s.previous_id = p.previous_id
+        JOIN identity_assigned AS l ON l.node_number = h.home
+        JOIN identity_assigned AS r ON r.node_number = p.founder
+        ORDER BY h.home, p.founder""", {"run_id": run_id, "run_at": run_at}).fetchone()[0]
+    return merges, splits
+
+
+def store_members(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
+    """Write `identity.members` and `identity.aliases`; forget what was remembered of nodes that landing no longer holds."""
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE identity_aliases_now AS
+        WITH issued AS (
+            SELECT customer_id AS old_customer_id FROM identity.members UNION SELECT old_customer_id FROM identity.aliases),
+        living AS (SELECT DISTINCT customer_id FROM identity_assigned)
+        SELECT i.old_customer_id, n.customer_id, coalesce(a.since_run, $run_id) AS since_run
+        FROM issued AS i JOIN identity_assigned AS n ON n.own_id = i.old_customer_id
+        LEFT JOIN identity.aliases AS a ON a.old_customer_id = i.old_customer_id
+        WHERE i.old_customer_id NOT IN (FROM living)""", {"run_id": run_id})
+    con.execute("DELETE FROM identity.aliases")
+    con.execute("INSERT INTO identity.aliases FROM identity_aliases_now ORDER BY old_customer_id")
+    con.execute("DELETE FROM identity.members")
+    con.execute("""
+        INSERT INTO identity.members
+        SELECT source, node_type, source_id, customer_id, customer_type, is_lead_only, is_known, coalesce(first_seen_run, $run_id), first_seen_run_number, founded_at
+        FROM identity_assigned ORDER BY source, node_type, source_id""", {"run_id": run_id})
+    con.execute("DELETE FROM identity.sightings WHERE node_id NOT IN (SELECT own_id FROM identity_nodes)")
