@@ -1,0 +1,190 @@
+"""Relations that engines compute for the periods of a request.
+
+Belongs here: for each engine-fed semantic model, the SQL that gives its rows for any windows, in the columns of the monthly table
+of the same name in the `metrics` schema. Does not belong here: what an engine computes, and how rows become a number (the YAML).
+Adding an engine adds one function to `RELATIONS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import duckdb
+
+from models.engines import funnel, movements, movements_churn, retention
+from models.engines.funnel_logs import EventLog
+from models.engines.funnel_steps import Step
+from models.engines.movements_periods import Periods
+from models.metrics.calendar import Window
+from models.metrics.context import Context
+from models.metrics.context import read as read_context
+
+Bind = Callable[[Any], str]
+_PLACEHOLDER = re.compile(r"\$([A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a relation is asked for: windows, the workspace, a binder of values, and the raw dimension columns in use."""
+
+    windows: tuple[Window, ...]
+    context: Context
+    bind: Bind
+    grain: str | None = None
+    dimensions: tuple[str, ...] = ()
+
+    def setting(self, name: str, default: Any) -> Any:
+        """A workspace setting, or the default the product ships with."""
+        found = self.context.settings.get(name)
+        return default if found is None else found
+
+    def embed(self, text: str, values: dict[str, Any]) -> str:
+        """An engine's SQL with its placeholders renamed, so that several engines fit into one statement."""
+        names = {name: self.bind(value) for name, value in values.items()}
+        return _PLACEHOLDER.sub(lambda found: names[found.group(1)], text)
+
+    def labels(self) -> str:
+        """Relation (window_start, window_end, period) of the request's windows."""
+        columns = {"window_start": [w.start for w in self.windows], "window_end": [w.end for w in self.windows], "period": [w.label for w in self.windows]}
+        return "select " + ", ".join(f"unnest(cast({self.bind(days)} as date[])) as {name}" for name, days in columns.items())
+
+    def periods(self) -> Periods:
+        """The windows as the movement engines take them."""
+        return Periods.of_list([(window.start, window.end) for window in self.windows])
+
+
+@dataclass(frozen=True)
+class Relation:
+    """`sql` writes the rows; `earliest` is SQL for the first local date that has any, for requests without a start."""
+
+    sql: Callable[[Ask], str]
+    earliest: str
+
+
+def sql(engine: str, windows: Sequence[Window], context: Context, bind: Bind, grain: str | None, dimensions: Sequence[str] = ()) -> str:
+    """Rows of `engine` for `windows`: a column `period` (the window's label) and those of its stored table."""
+    return RELATIONS[engine].sql(Ask(tuple(windows), context, bind, grain, tuple(dimensions)))
+
+
+def stored(engine: str, con: duckdb.DuckDBPyConnection, dimensions: Sequence[str] = ()) -> duckdb.DuckDBPyRelation:
+    """The same rows for every month up to the watermark: what the dbt model of that name stores for other tools."""
+    context = read_context(con)
+    first = con.execute(RELATIONS[engine].earliest).fetchone()[0] or context.data_end - timedelta(days=1)
+    first = min(first, context.data_end - timedelta(days=1))
+    windows = context.calendar.windows(first, context.data_end, "month")
+    params: dict[str, Any] = {}
+
+    def bind(value: Any) -> str:
+        params[f"p{len(params) + 1}"] = value
+        return f"$p{len(params)}"
+
+    text = sql(engine, windows, context, bind, "month", dimensions)
+    return con.sql(text, params=params)
+
+
+def _local(instant: str, zone: str) -> str:
+    return f"cast(timezone({zone}, {instant} at time zone 'UTC') as date)"
+
+
+def _movements(ask: Ask) -> str:
+    if ask.context.watermark is None:
+        spec_watermark = ask.context.instant(ask.context.data_end)
+    else:
+        spec_watermark = ask.context.watermark
+    spec = movements.MovementSpec(ask.context.time_zone, str(ask.setting("reporting_currency", "USD")), spec_watermark)
+    query = movements.movements_query(spec, ask.periods())
+    return f"select w.period, m.* from ({ask.embed(*query)}) as m join ({ask.labels()}) as w on m.period_start = w.window_start"
+
+
+def _transactional_churn(ask: Ask) -> str:
+    watermark = ask.context.watermark or ask.context.instant(ask.context.data_end)
+    spec = movements_churn.TransactionalChurnSpec(
+        ask.context.time_zone, watermark, int(ask.setting("churn_window_days", 90)),
+        dimensions="marts.dim_customers" if ask.dimensions else None, breakdown=ask.dimensions,
+    )
+    query = movements_churn.transactional_churn_query(spec, ask.periods())
+    return f"select w.period, m.* from ({ask.embed(*query)}) as m join ({ask.labels()}) as w on m.period_start = w.window_start"
+
+
+# A won deal makes a customer as an order does; the first of the two ends the funnel.
+_LEAD_LOG = """
+select coalesce(customer_id, 'lead:' || lead_id) as entity_id, 'lead_created' as name, created_at as occurred_at,
+       cast(1 as bigint) as sequence, lead_id as event_id from marts.fct_leads
+union all
+select coalesce(customer_id, 'lead:' || lead_id), 'lead_converted', converted_at, 2, lead_id from marts.fct_leads where converted_at is not null
+union all
+select customer_id, 'became_customer', ordered_at, 3, order_id from marts.fct_orders
+where is_first_order and is_counted and customer_id is not null
+union all
+select coalesce(d.customer_id, l.customer_id, 'lead:' || l.lead_id), 'became_customer', d.closed_at, 3, d.deal_id
+from marts.fct_deals as d left join marts.fct_leads as l on l.converted_deal_id = d.deal_id
+where d.is_won and d.closed_at is not null and coalesce(d.customer_id, l.customer_id, l.lead_id) is not null
+"""
+
+
+def _lead_funnel(ask: Ask) -> str:
+    spec = funnel.FunnelSpec(
+        log=EventLog(_LEAD_LOG), steps=(Step("lead_created"), Step("lead_converted"), Step("became_customer")),
+        window=timedelta(days=int(ask.setting("lead_conversion_window_days", 90))), start=ask.windows[0].start, end=ask.windows[-1].end,
+        time_zone=ask.context.time_zone, watermark=ask.context.watermark,
+    )
+    entries = ask.embed(*funnel.entries_sql(spec))
+    day = _local("e.entered_at", ask.bind(ask.context.time_zone))
+    return (f"select w.period, e.entry_event_id as lead_id, {day} as entered_date, e.reached, e.is_converted, e.is_maturing "
+            f"from ({entries}) as e join ({ask.labels()}) as w on {day} >= w.window_start and {day} < w.window_end")
+
+
+def _pipeline(ask: Ask) -> str:
+    """Deals open at the close of each window (at the watermark in the running one), with the stage they were in then."""
+    zone = ask.bind(ask.context.time_zone)
+    close = f"timezone('UTC', timezone({zone}, cast(least(w.window_end, {ask.bind(ask.context.data_end)}) as timestamp)))"
+    return f"""
+select w.period, d.deal_id, d.customer_id, d.channel, d.campaign_id, v.pipeline, v.stage, d.owner_id, d.currency, d.amount_reporting,
+       coalesce(d.probability, s.probability) as probability, v.stage_position > coalesce(f.first_position, 0) as is_qualified
+from ({ask.labels()}) as w
+join marts.fct_deals as d on d.created_at < {close} and (d.closed_at is null or d.closed_at >= {close} or not (d.is_won or d.is_lost))
+left join marts.fct_deal_stage_visits as v on v.deal_id = d.deal_id and v.entered_at < {close} and (v.exited_at is null or v.exited_at >= {close})
+left join marts.dim_pipeline_stages as s on s.pipeline = v.pipeline and s.stage = v.stage
+left join (select pipeline, min(position) as first_position from marts.dim_pipeline_stages group by pipeline) as f on f.pipeline = v.pipeline
+"""
+
+
+def _retention(ask: Ask) -> str:
+    """Cohorts of first buyers and their second period; of a range without grain, the monthly cohorts that start in it."""
+    return _cohorts(ask, {})
+
+
+def _cohorts(ask: Ask, choices: dict[str, Any]) -> str:
+    grain = ask.grain or "month"
+    watermark = ask.context.watermark or ask.context.instant(ask.context.data_end)
+    spec = retention.RetentionSpec(
+        ask.context.time_zone, watermark, grain=grain, week_start=ask.context.week_start, cohorts_from=ask.windows[0].start,
+        cohorts_to=ask.windows[-1].end, max_periods=1, dimensions="marts.dim_customers" if ask.dimensions else None,
+        breakdown=ask.dimensions, gaps="ops.ingestion_gaps" if "ops.ingestion_gaps" in ask.context.tables else None, **choices,
+    )
+    cells = ask.embed(*retention.cells_query(spec))
+    columns = "".join(f", c.{name}" for name in ask.dimensions)
+    joined = "cross join (select cast(null as date) as period) as w"
+    if ask.grain:
+        starts = {"period": [w.label for w in ask.windows], "cohort_period": [ask.context.calendar.floor(w.start, grain) for w in ask.windows]}
+        labels = ", ".join(f"unnest(cast({ask.bind(days)} as date[])) as {name}" for name, days in starts.items())
+        joined = f"join (select {labels}) as w on w.cohort_period = c.cohort_period"
+    value = "c.revenue" if choices.get("measure") == "revenue" else "c.active"
+    base = f"b.{'revenue' if choices.get('measure') == 'revenue' else 'cohort_size'}"
+    same = "".join(f" and b.{name} is not distinct from c.{name}" for name in ask.dimensions)
+    return (f"select w.period, c.cohort_period, c.is_complete, {value} as returned, {base} as started, c.cohort_size{columns} "
+            f"from (with cells as ({cells}) select * from cells where period_number = 1) as c "
+            f"join ({ask.embed(*retention.cells_query(spec))}) as b on b.cohort_period = c.cohort_period and b.period_number = 0{same} {joined}")
+
+
+RELATIONS: dict[str, Relation] = {
+    "movements": Relation(_movements, "select cast(min(valid_from) as date) from marts.fct_subscription_terms"),
+    "transactional_churn": Relation(_transactional_churn, "select min(ordered_date) from marts.fct_orders"),
+    "pipeline": Relation(_pipeline, "select min(created_date) from marts.fct_deals"),
+    "retention": Relation(_retention, "select min(ordered_date) from marts.fct_orders where is_counted"),
+    "lead_funnel": Relation(_lead_funnel, "select min(created_date) from marts.fct_leads"),
+}
