@@ -15,20 +15,28 @@ SEPTEMBER = Periods.of_list([(date(2026, 9, 1), date(2026, 10, 1))])
 WATERMARK = datetime(2026, 11, 22, 12)
 
 
+@pytest.fixture(scope="module")
+def connection():
+    opened = duckdb.connect()
+    opened.execute("SET TimeZone='UTC'; SET threads=1; CREATE SCHEMA marts; CREATE SCHEMA metrics")
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def con():
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone='UTC'; SET threads=1; CREATE SCHEMA marts; CREATE SCHEMA metrics")
+def con(connection):
     connection.execute(
-        "CREATE TABLE marts.fct_subscription_terms(subscription_id VARCHAR, customer_id VARCHAR, valid_from TIMESTAMP, "
+        "CREATE OR REPLACE TABLE marts.fct_subscription_terms(subscription_id VARCHAR, customer_id VARCHAR, valid_from TIMESTAMP, "
         "valid_to TIMESTAMP, mrr_amount DECIMAL(18,4), currency VARCHAR)"
     )
-    connection.execute("CREATE TABLE marts.fct_subscriptions(subscription_id VARCHAR, cancel_requested_at TIMESTAMP)")
     connection.execute(
-        "CREATE TABLE marts.fct_exchange_rates(currency VARCHAR, rate_date DATE, rate_to_reporting DECIMAL(18,8))"
+        "CREATE OR REPLACE TABLE marts.fct_subscriptions(subscription_id VARCHAR, cancel_requested_at TIMESTAMP)"
     )
-    yield connection
-    connection.close()
+    connection.execute(
+        "CREATE OR REPLACE TABLE marts.fct_exchange_rates"
+        "(currency VARCHAR, rate_date DATE, rate_to_reporting DECIMAL(18,8))"
+    )
+    return connection
 
 
 def spec(**changes) -> movements.MovementSpec:
@@ -285,7 +293,7 @@ def test_listed_periods_may_leave_gaps_over_which_balances_are_carried(con):
 
 
 def test_breakdown_values_add_up_to_the_total_and_unknown_customers_are_kept(september):
-    september.execute("CREATE TABLE dims AS SELECT * FROM (VALUES ('A','web'), ('B','web'), ('C','shop')) t(customer_id, channel)")
+    september.execute("CREATE OR REPLACE TABLE dims AS SELECT * FROM (VALUES ('A','web'), ('B','web'), ('C','shop')) t(customer_id, channel)")
     query = movements.movements_query(spec(), SEPTEMBER)
     total = movements_summary.run(september, query).to_dicts()[0]
     parts = movements_summary.run(september, query, ["channel"], "dims")

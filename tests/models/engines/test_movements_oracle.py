@@ -105,7 +105,7 @@ def compare(con, log: oracle.Log, periods: Periods, spec: movements.MovementSpec
 
 
 def merged(logs: list[oracle.Log]) -> oracle.Log:
-    """Several logs in one query: customers do not touch each other, and planning costs more than ten logs take."""
+    """Several logs in one query: customers do not touch each other, and planning one costs as much as many small logs."""
     together = oracle.Log([], logs[0].rates)
     for log in logs:
         together.terms += log.terms
@@ -121,10 +121,10 @@ def random_spec(rng: random.Random, **changes) -> movements.MovementSpec:
     )
 
 
-LOGS_AT_ONCE = 10
+LOGS_AT_ONCE = 18
 
 
-@settings(max_examples=110, deadline=None, print_blob=True, database=None)
+@settings(max_examples=60, deadline=None, print_blob=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1), customers=st.integers(0, 3))
 def test_movements_agree_with_brute_force_on_a_thousand_random_logs(con, seed, customers):
     rng = random.Random(seed)
@@ -133,7 +133,7 @@ def test_movements_agree_with_brute_force_on_a_thousand_random_logs(con, seed, c
     compare(con, log, periods, spec, f"seed={seed} customers={customers}: {spec}, {periods}, {log}")
 
 
-@settings(max_examples=20, deadline=None, print_blob=True, database=None)
+@settings(max_examples=15, deadline=None, print_blob=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1), grain=st.sampled_from(["day", *movements.TABLE_GRAINS]))
 def test_all_of_history_is_the_same_as_its_periods_listed(con, seed, grain):
     rng = random.Random(seed)
@@ -144,7 +144,7 @@ def test_all_of_history_is_the_same_as_its_periods_listed(con, seed, grain):
     assert whole.equals(movements.run(con, spec, listed)), f"seed={seed} grain={grain}"
 
 
-@settings(max_examples=20, deadline=None, print_blob=True, database=None)
+@settings(max_examples=15, deadline=None, print_blob=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1), customers=st.integers(0, 5))
 def test_the_summary_agrees_with_a_recount_customer_by_customer(con, seed, customers):
     rng = random.Random(seed)
@@ -161,7 +161,7 @@ def test_the_summary_agrees_with_a_recount_customer_by_customer(con, seed, custo
             assert row[name] == expected, f"{name} with seed={seed} customers={customers}: {row} {log}"
 
 
-@settings(max_examples=60, deadline=None, print_blob=True, database=None)
+@settings(max_examples=40, deadline=None, print_blob=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1), customers=st.integers(0, 12), window=st.integers(1, 120))
 def test_transactional_churn_agrees_with_brute_force(con, seed, customers, window):
     rng = random.Random(seed)

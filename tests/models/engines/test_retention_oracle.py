@@ -160,16 +160,17 @@ def check(con, seed: int, entities: int, log_count: int, breakdown: tuple[str, .
         assert row[spec.value_column] == (None if mean is None else pytest.approx(mean, rel=1e-12)), f"{key} in {what}"
 
 
-LOGS_AT_ONCE = 12
+# 60 examples of 18 logs: a query is planned in the time that many small logs take to compute.
+LOGS_AT_ONCE = 18
 
 
-@settings(max_examples=90, deadline=None, print_blob=True, database=None)
+@settings(max_examples=60, deadline=None, print_blob=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1), entities=st.integers(0, 5), by_channel=st.booleans())
 def test_retention_agrees_with_brute_force_on_a_thousand_random_logs(con, seed, entities, by_channel):
     check(con, seed, entities, LOGS_AT_ONCE, ("log", "channel") if by_channel else ("log",))
 
 
-@settings(max_examples=60, deadline=None, print_blob=True, database=None)
+@settings(max_examples=30, deadline=None, print_blob=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1), entities=st.integers(0, 40))
 def test_retention_without_a_breakdown_agrees_with_brute_force(con, seed, entities):
     check(con, seed, entities, 1, ())
