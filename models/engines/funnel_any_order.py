@@ -29,6 +29,8 @@ def chain(
     """Add the expressions that turn ``starts`` into entity_id, k1 ... kn (the occurrence completing the n-th step)."""
     distinct = list(dict.fromkeys(steps))
     wanted = Counter(steps)
+    if len({step.name for step in distinct}) == len(distinct):
+        return _one_step_a_name(add, wanted, window, params)
     bit = {step: 1 << i for i, step in enumerate(distinct)}
     fits = " + ".join(f"CASE WHEN {step.sql(params)} THEN {bit[step]} ELSE 0 END" for step in distinct)
     add(
@@ -60,6 +62,28 @@ def chain(
         "completed",
         f"SELECT entity_id, k1{', ' + completions if completions else ''} FROM running GROUP BY entity_id, k1",
     )
+
+
+def _one_step_a_name(
+    add: Callable[..., str], wanted: Counter[Step], window: str, params: Parameters
+) -> str:
+    """No occurrence fits two steps: the next one, two ... of each name after the entry, put in order."""
+    previous, found = "starts", []
+    for i, (step, times) in enumerate(wanted.items()):
+        for n in range(times):
+            column = f"s{i}_{n}"
+            after = "p.k1 <= n.k" if n == 0 else f"p.s{i}_{n - 1} < n.k"
+            known = "TRUE" if n == 0 else f"p.s{i}_{n - 1} IS NOT NULL"
+            previous = add(
+                f"next{i}_{n}",
+                f"SELECT p.*, CASE WHEN {known} AND n.k.at < p.k1.at + {window} THEN n.k END AS {column} "
+                f"FROM {previous} AS p ASOF LEFT JOIN (SELECT entity_id, k FROM log WHERE {step.sql(params)}) AS n "
+                f"ON p.entity_id = n.entity_id AND {after}",
+            )
+            found.append(column)
+    add("completed_list", f"SELECT entity_id, k1, list_sort([{', '.join(found)}], 'ASC', 'NULLS LAST') AS ks FROM {previous}")
+    later = "".join(f", ks[{n}] AS k{n}" for n in range(2, len(found) + 1))
+    return add("completed", f"SELECT entity_id, k1{later} FROM completed_list")
 
 
 def _steps_done(distinct: list[Step], wanted: Counter[Step], bit: dict[Step, int]) -> str:

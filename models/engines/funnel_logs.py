@@ -9,6 +9,7 @@ VARCHAR, then any number of attributes. One row per occurrence; (entity_id, occu
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from data_contracts.errors import UsageError
@@ -23,10 +24,33 @@ CUSTOMER_ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class EventLog:
-    """A log: the SELECT that yields it, and the attributes its steps and breakdowns may use."""
+    """A log: the SELECT that yields it, and what its steps and breakdowns may use.
+
+    ``own_attributes`` are columns of ``select``; ``entity_attributes`` are columns of the table ``entities``, which has one
+    row per ``entity_key`` and is joined only when one of them is used. An own attribute hides one of the entity.
+    """
 
     select: str
-    attributes: tuple[str, ...] = ()
+    own_attributes: tuple[str, ...] = ()
+    entities: str | None = None
+    entity_key: str = "customer_id"
+    entity_attributes: tuple[str, ...] = ()
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Every name a condition or breakdown may use."""
+        return self.own_attributes + tuple(n for n in self.entity_attributes if n not in self.own_attributes)
+
+    def sql(self, used: Collection[str]) -> str:
+        """The SELECT with those entity attributes among ``used``."""
+        needed = [n for n in self.attributes if n in used and n not in self.own_attributes]
+        if not needed or self.entities is None:
+            return self.select
+        columns = ", ".join(f"c.{quoted(name)}" for name in needed)
+        return (
+            f"SELECT l.*, {columns} FROM ({self.select}) AS l LEFT JOIN {relation(self.entities)} AS c "
+            f"ON l.entity_id = c.{quoted(self.entity_key)}"
+        )
 
 
 def table_log(table: str, attributes: tuple[str, ...] = ()) -> EventLog:
@@ -41,16 +65,15 @@ def events_log(
 ) -> EventLog:
     """Product and web events; a step is the event's name.
 
-    ``properties`` are keys of the event's JSON properties to offer as attributes; those of the customer are always there
-    and give way to a property of the same name.
+    ``properties`` are keys of the event's JSON properties to offer as attributes, beside those of the customer.
     """
-    chosen = _json_columns(properties, "e.properties")
-    columns, names = _with_customer_columns(chosen, properties)
+    columns = _json_columns(properties, "properties")
     return EventLog(
-        f"SELECT e.customer_id AS entity_id, e.name, e.occurred_at, e.sequence, e.event_id{columns} "
-        f"FROM {relation(events)} AS e LEFT JOIN {relation(customers)} AS c USING (customer_id) "
-        "WHERE e.customer_id IS NOT NULL",
-        names,
+        f"SELECT customer_id AS entity_id, name, occurred_at, sequence, event_id{columns} "
+        f"FROM {relation(events)} WHERE customer_id IS NOT NULL",
+        properties,
+        entities=customers,
+        entity_attributes=CUSTOMER_ATTRIBUTES,
     )
 
 
@@ -58,14 +81,12 @@ def touchpoints_log(
     touchpoints: str = "marts.fct_touchpoints", customers: str = "marts.dim_customers"
 ) -> EventLog:
     """Marketing touches; a step is the channel."""
-    own = ("medium", "source_name", "campaign_id")
-    columns, names = _with_customer_columns("".join(f", t.{name}" for name in own), own)
     return EventLog(
-        f"SELECT t.customer_id AS entity_id, t.channel AS name, t.occurred_at, t.sequence, "
-        f"t.touchpoint_id AS event_id{columns} "
-        f"FROM {relation(touchpoints)} AS t LEFT JOIN {relation(customers)} AS c USING (customer_id) "
-        "WHERE t.customer_id IS NOT NULL",
-        names,
+        "SELECT customer_id AS entity_id, channel AS name, occurred_at, sequence, touchpoint_id AS event_id, "
+        f"channel, medium, source_name, campaign_id FROM {relation(touchpoints)} WHERE customer_id IS NOT NULL",
+        ("channel", "medium", "source_name", "campaign_id"),
+        entities=customers,
+        entity_attributes=CUSTOMER_ATTRIBUTES,
     )
 
 
@@ -140,8 +161,3 @@ def _json_columns(keys: tuple[str, ...], column: str) -> str:
             )
         found.append(f", json_extract_string({column}, '$.\"{key}\"') AS {quoted(key)}")
     return "".join(found)
-
-
-def _with_customer_columns(columns: str, own: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    extra = tuple(name for name in CUSTOMER_ATTRIBUTES if name not in own)
-    return columns + "".join(f", c.{name}" for name in extra), own + extra

@@ -293,8 +293,8 @@ def as_step(step: tuple) -> Step:
     return Step(step[0], tuple(Condition(*condition) for condition in step[1]))
 
 
-@settings(max_examples=130, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
-@given(questions(), st.lists(st.lists(occurrence, max_size=12), min_size=8, max_size=12))
+@settings(max_examples=90, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
+@given(questions(), st.lists(st.lists(occurrence, max_size=12), min_size=12, max_size=14))
 def test_random_logs_agree_with_brute_force(con, question, logs):
     steps, asked = question
     rows = [
