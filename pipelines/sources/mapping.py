@@ -5,7 +5,7 @@ not belong here: any particular mapping; those are YAML files beside their sourc
 
     tables:                       # optional: what the mapping relies on. Columns that are absent are NULL; rows with a value that
       customers:                  # does not fit its type go to quarantine
-        columns: {id: bigint, name: varchar, score: bigint?}   # a column with ? may be missing without a word
+        columns: {id: bigint, name: varchar, score: "bigint?"}   # a column with ? may be missing without a word
         optional: true
     lookups:                      # optional: small tables with the columns `key` and `value`
       countries: {United Kingdom: GB}
@@ -165,7 +165,7 @@ def run(con: duckdb.DuckDBPyConnection, mapping: Mapping, batch: Batch, raw: dic
         runner.define(f"macros.{signature}", f"CREATE MACRO {signature} AS ({expression})", expression)
     for name, sql in mapping.views.items():
         runner.columns(f"views.{name}", sql)
-        runner.define(f"views.{name}", f"CREATE VIEW {quoted(name)} AS {sql}", sql)
+        runner.define(f"views.{name}", f"CREATE TABLE {quoted(name)} AS {sql}", sql)   # a table: several entities read it, and it is computed once
     for name, sql in mapping.checks.items():
         runner.check(name, sql)
     for reason, sql in mapping.ignored.items():
@@ -249,7 +249,7 @@ class _Runner:
             columns.append("row_number() OVER () AS _row_number")
         if "_file" not in names:
             columns.append(f"{literal(f'{self.mapping.file.name}: {entity}')} AS _file")
-        return self._execute(where, f"COPY (SELECT {', '.join(columns)} FROM ({sql}) AS q) TO {literal(str(target))} {PARQUET}")
+        return self._execute(where, f"COPY (SELECT {', '.join(columns)} FROM ({sql}\n) AS q) TO {literal(str(target))} {PARQUET}")
 
     def define(self, where: str, statement: str, sql: str) -> None:
         """Run one CREATE statement built around a mapping's text."""
@@ -262,14 +262,14 @@ class _Runner:
 
     def count(self, where: str, sql: str) -> int:
         self.columns(where, sql)
-        return self._execute(where, f"SELECT count(*) FROM ({sql}) AS q")
+        return self._execute(where, f"SELECT count(*) FROM ({sql}\n) AS q")
 
     def check(self, name: str, sql: str) -> None:
         broken = self.count(f"checks.{name}", sql)
         if broken:
             row = None
             if "_row_number" in self.columns(f"checks.{name}", sql):
-                row = self._execute(f"checks.{name}", f"SELECT min(_row_number) FROM ({sql}) AS q")
+                row = self._execute(f"checks.{name}", f"SELECT min(_row_number) FROM ({sql}\n) AS q")
             raise SourceError(f"a check of the mapping fails: {name!r} is broken by {broken:,} rows", source=self.source, file=str(self.mapping.file), row=row,
                               field=f"checks.{name}", remedy="Extend the mapping so that it covers these rows, or mend them at the source.")
 
@@ -282,7 +282,7 @@ class _Runner:
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise self._fault(f"{where} is not one SELECT statement", where, "Write a single SELECT (WITH … SELECT is fine).")
         try:
-            names = [row[0] for row in self.con.execute(f"DESCRIBE SELECT * FROM ({sql}) AS q").fetchall()]
+            names = [row[0] for row in self.con.execute(f"DESCRIBE SELECT * FROM ({sql}\n) AS q").fetchall()]
         except duckdb.Error as error:
             raise self._explained(error, where, sql) from None
         lowered = [n.lower() for n in names]
