@@ -1,0 +1,126 @@
+{#
+    Every deal as it was, from each change to the next. Before the first logged change of a field its old value holds; a field that
+    never changed has today's value throughout. `chr(0)` stands for a value that was logged as empty, so that it is told from a
+    field of which a change says nothing.
+#}
+{%- set fields = ['stage', 'pipeline', 'amount', 'currency', 'probability', 'forecast_category', 'expected_close_date', 'owner_id'] -%}
+with deals as (
+    select * from {{ ref('int_deals__resolved') }} where not is_test
+),
+
+changes as (
+    select *, row_number() over (partition by deal_id, field order by change_number) as field_change_number
+    from {{ ref('int_deal_changes__logged') }}
+    where field in ({% for field in fields %}'{{ field }}'{{ ', ' if not loop.last }}{% endfor %})
+),
+
+former as (
+    select
+        deal_id,
+        max(changed_at) as last_changed_at
+        {%- for field in fields %},
+        max(case when field = '{{ field }}' and field_change_number = 1 then coalesce(old_value, chr(0)) end) as {{ field }}
+        {%- endfor %}
+    from changes
+    group by deal_id
+),
+
+statements as (
+    select
+        deals.deal_id,
+        deals.created_at as stated_at,
+        0 as statement_number
+        {%- for field in fields %},
+        coalesce(former.{{ field }}, cast(deals.{{ field }} as varchar), chr(0)) as {{ field }}
+        {%- endfor %}
+    from deals
+    left join former on former.deal_id = deals.deal_id
+    union all
+    select
+        deal_id,
+        changed_at,
+        change_number
+        {%- for field in fields %},
+        case when field = '{{ field }}' then coalesce(new_value, chr(0)) end
+        {%- endfor %}
+    from changes
+    union all
+    -- closing ends a period although nothing else changes
+    select
+        deals.deal_id,
+        deals.closed_at,
+        1000000000
+        {%- for field in fields %},
+        null
+        {%- endfor %}
+    from deals
+    where deals.closed_at > deals.created_at
+),
+
+ordered as (
+    select
+        statements.*,
+        greatest(statements.stated_at, deals.created_at) as valid_from,
+        row_number() over (
+            partition by statements.deal_id
+            order by case when statements.statement_number = 0 then 0 else 1 end, statements.stated_at, statements.statement_number
+        ) as position_in_deal
+    from statements
+    inner join deals on deals.deal_id = statements.deal_id
+),
+
+carried as (
+    select
+        deal_id,
+        valid_from,
+        lead(valid_from) over (partition by deal_id order by position_in_deal) as next_from
+        {%- for field in fields %},
+        nullif({{ last_known(field, 'deal_id', 'position_in_deal') }}, chr(0)) as {{ field }}
+        {%- endfor %}
+    from ordered
+),
+
+bounded as (
+    select
+        carried.*,
+        deals._source,
+        deals.survivor_id,
+        deals.is_merged,
+        deals.deleted_at,
+        deals.closed_at,
+        deals.is_won as is_finally_won,
+        deals.is_lost as is_finally_lost,
+        -- a merged or deleted deal ends; it stays in the history of the days on which it was there
+        least(
+            carried.next_from,
+            case
+                when deals.is_merged then coalesce(deals.deleted_at, deals.updated_at, former.last_changed_at, deals.created_at)
+                else deals.deleted_at
+            end
+        ) as valid_to
+    from carried
+    inner join deals on deals.deal_id = carried.deal_id
+    left join former on former.deal_id = carried.deal_id
+)
+
+select
+    bounded.deal_id,
+    bounded.valid_from,
+    bounded.valid_to,
+    bounded.pipeline,
+    bounded.stage,
+    stages.position as stage_position,
+    {{ try_cast_to('bounded.amount', 'decimal(18, 4)') }} as amount,
+    bounded.currency,
+    coalesce({{ try_cast_to('bounded.probability', 'decimal(18, 8)') }}, stages.probability) as probability,
+    bounded.forecast_category,
+    {{ try_cast_to('bounded.expected_close_date', 'date') }} as expected_close_date,
+    bounded.owner_id,
+    coalesce(stages.is_won, false) or (bounded.is_finally_won and bounded.valid_from >= bounded.closed_at) as is_won,
+    coalesce(stages.is_lost, false) or (bounded.is_finally_lost and bounded.valid_from >= bounded.closed_at) as is_lost,
+    bounded._source
+from bounded
+left join {{ ref('int_pipeline_stages__dated') }} as stages
+    on stages._source = bounded._source and stages.pipeline = bounded.pipeline and stages.stage = bounded.stage
+    and bounded.valid_from >= stages.valid_from and (stages.valid_to is null or bounded.valid_from < stages.valid_to)
+where bounded.valid_to is null or bounded.valid_to > bounded.valid_from
