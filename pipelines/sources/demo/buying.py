@@ -264,9 +264,9 @@ def _write_credit_notes(rng, company: Company, crm: CrmFile, number, placed, rec
     half = net[twice] // 2
     order = np.concatenate([once, part, twice, twice])
     amount = np.concatenate([net[once], np.maximum((net[part] * rng.uniform(0.1, 0.7, part.size)).astype(np.int64), 1), half, net[twice] - half])
-    issued = placed[order] + rng.integers(2 * DAY, 45 * DAY, order.size)
-    kept = issued < end
-    order, amount, issued = order[kept], amount[kept], issued[kept]
+    delay = rng.integers(2 * DAY, 45 * DAY, order.size)
+    # What is sent back by the end of the data was sent back sooner than the average.
+    issued = placed[order] + np.minimum(delay, (end - placed[order]) * 9 // 10)
     sort = np.argsort(issued, kind="stable")
     order, amount, issued = order[sort], amount[sort], issued[sort]
     frame = pl.DataFrame(

@@ -207,8 +207,8 @@ def write_service(
     reopened = at_least(rng, np.arange(count), 0.08, 3)
     again[reopened] = 1 + rng.integers(0, 3, reopened.size) // 2
     solved = np.where(again > 0, clear_of_repeated_hour(solved_first + (rng.lognormal(3.4, 0.7, count) * HOUR).astype(np.int64)), solved_first)
-    abandoned = rng.random(count) < 0.02
-    has_reply = (replied < end) & ~(abandoned & (again == 0))
+    abandoned = np.isin(np.arange(count), at_least(rng, np.flatnonzero(again == 0), 0.02))
+    has_reply = (replied < end) & ~abandoned
     was_solved = has_reply & (solved_first < end) & ~abandoned
     is_solved = was_solved & (solved < end)
     state = np.where(is_solved, rng.integers(2, 4, count), np.where(has_reply, 1, 0))

@@ -19,13 +19,17 @@ def at_least(rng: np.random.Generator, candidates: np.ndarray, probability: floa
 
 
 def quota(rng: np.random.Generator, weights: Sequence[float], count: int) -> np.ndarray:
-    """Deal out `count` kinds in the proportions of `weights`, each kind at least once while they last, in random order."""
+    """Deal out `count` kinds in the proportions of `weights`, in random order, each kind once before any comes twice.
+
+    With fewer than there are kinds, the most common kinds are dealt.
+    """
     share = np.asarray(weights, dtype=float) / np.sum(weights)
-    numbers = np.maximum(np.floor(share * count).astype(int), 1)
-    kinds = np.repeat(np.arange(len(share)), numbers)[:count]
-    # The most common kind takes what rounding left over.
-    kinds = np.concatenate([kinds, np.full(count - kinds.size, int(np.argmax(share)))])
-    return rng.permutation(kinds)
+    common_first = np.argsort(-share, kind="stable")
+    once = common_first[:count]
+    rest = count - once.size
+    numbers = np.floor(share * rest).astype(int)
+    numbers[common_first[0]] += rest - numbers.sum()
+    return rng.permutation(np.concatenate([once, np.repeat(np.arange(share.size), numbers)]))
 
 
 def logistic(value: np.ndarray) -> np.ndarray:

@@ -163,7 +163,7 @@ def draw_leads(rng: np.random.Generator, company: Company, crm: CrmFile, people:
 def draw_people(rng: np.random.Generator, company: Company, crm: CrmFile, count: int, accounts: Accounts, leads: Leads) -> People:
     """Draw the humans behind `count` contact records: those who were leads, those who came by themselves, and doubles."""
     calendar = company.calendar
-    doubles = max(6, round(count * _DUPLICATE_SHARE))
+    doubles = max(min(12, count // 5), round(count * _DUPLICATE_SHARE))
     humans = count - doubles
     won = np.flatnonzero(leads.converted >= 0)[: humans * 2 // 3]
     leads.converted[np.setdiff1d(np.flatnonzero(leads.converted >= 0), won)] = NEVER

@@ -27,7 +27,7 @@ def write_people(rng: np.random.Generator, company: Company, crm: CrmFile, truth
     how = quota(rng, _DOUBLE_SHARES, doubled.size)
     merged_at = np.full(doubled.size, NEVER)
     mergeable = np.flatnonzero(how != _OTHER)
-    merged = at_least(rng, mergeable, 0.4)
+    merged = at_least(rng, mergeable, 0.4, 5)
     merged_at[merged] = later(rng, people.second_since[doubled[merged]], end)
     mail, phone = _second_spelling(people, doubled, how)
 
@@ -155,10 +155,12 @@ def write_leads(
     # Some prospects are people the CRM knows already: half of those are linked, the others only share an address.
     again = at_least(rng, open_or_lost, 0.04, 4)
     known_person = leads.person.copy()
-    known_person[again] = rng.choice(np.flatnonzero(people.mail.is_not_null().to_numpy() & ~people.is_test), again.size)
-    known_person[again] = np.where(people.created[known_person[again]] < leads.created[again], known_person[again], NOBODY)
+    addressed = np.flatnonzero(people.mail.is_not_null().to_numpy() & ~people.is_test)
+    addressed = addressed[np.argsort(people.created[addressed], kind="stable")]
+    earlier = np.searchsorted(people.created[addressed], leads.created[again])
+    known_person[again] = np.where(earlier > 0, addressed[(rng.random(again.size) * earlier).astype(np.int64)], NOBODY)
     linked = np.zeros(count, dtype=bool)
-    linked[again[::2]] = True
+    linked[again[earlier > 0][::2]] = True
 
     rejected = np.full(count, NEVER)
     stale = open_or_lost[leads.created[open_or_lost] < end - 30 * DAY]

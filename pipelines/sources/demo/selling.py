@@ -18,14 +18,14 @@ from pipelines.sources.demo.people import Accounts, Leads, People, later
 _WON, _LOST = 4, 5
 # Ways through the stages (positions in world.STAGES) with their shares: straight, back to an earlier stage, skipping, revived.
 _WAYS_WON = (
-    ((0, 1, 2, 3, 4), 0.44),
+    ((0, 1, 2, 3, 4), 0.43),
     ((0, 1, 2, 1, 2, 3, 4), 0.12),
     ((0, 2, 4), 0.10),
     ((0, 1, 2, 4), 0.15),
     ((0, 1, 2, 3, 2, 3, 4), 0.07),
     ((0, 1, 3, 4), 0.05),
     ((0, 2, 3, 4), 0.05),
-    ((0, 1, 5, 1, 2, 4), 0.02),
+    ((0, 1, 5, 1, 2, 4), 0.03),
 )
 _WAYS_LOST = (
     ((0, 5), 0.18),
@@ -99,6 +99,8 @@ def sell(rng: np.random.Generator, company: Company, crm: CrmFile, truth: CrmFil
     begun = calendar.office.operational(created)[:, None] + np.cumsum(np.concatenate([np.zeros((count, 1)), days[:, :-1] * DAY], axis=1), axis=1)
     entered = calendar.office.instant(begun)
     entered[:, 0] = created
+    pending = at_least(rng, np.flatnonzero((people.lead[person] < 0) & (people.created[person] < calendar.end - 60 * DAY)), 0.04, 8)
+    _keep_pending(rng, calendar, pending, created, path, entered)
     happened = (path >= 0) & (entered >= 0)
     visits = happened.sum(axis=1)
     last = visits - 1
@@ -154,6 +156,13 @@ def sell(rng: np.random.Generator, company: Company, crm: CrmFile, truth: CrmFil
     standing = (deleted < 0) & (merged < 0)
     result = Opportunities(number, person, created, closed, (stage == _WON) & standing, euros, new_owner)
     return result, of_lead
+
+
+def _keep_pending(rng, calendar, rows: np.ndarray, created: np.ndarray, path: np.ndarray, entered: np.ndarray) -> None:
+    """Let some opportunities be young and under way when the data end, in every open stage; modifies the arrays."""
+    created[rows] = calendar.office.instant(calendar.office.operational(np.full(rows.size, calendar.end - 35 * DAY)) + rng.random(rows.size) * 10 * DAY)
+    path[rows] = np.where(np.arange(_LONGEST) <= (np.arange(rows.size) % _WON)[:, None], np.arange(_LONGEST), NOBODY)
+    entered[rows] = created[rows][:, None] + np.arange(_LONGEST) * 5 * DAY + np.where(np.arange(_LONGEST) > 0, rng.integers(0, DAY, (rows.size, _LONGEST)), 0)
 
 
 def _draw_changes(rng, company, number, created, path, entered, happened, visits, closed, amount, expected, owner):

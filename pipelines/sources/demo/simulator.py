@@ -16,7 +16,7 @@ from pipelines.sources.demo.calendar import Calendar, utc_text
 from pipelines.sources.demo.company import Company, found
 from pipelines.sources.demo.contacting import relate, write_activities, write_events, write_service
 from pipelines.sources.demo.crm_file import CrmFile
-from pipelines.sources.demo.draws import flags, labels
+from pipelines.sources.demo.draws import at_least, flags, labels
 from pipelines.sources.demo.marketing import Tally, choose_recipients, write_ad_costs, write_recipients, write_visits
 from pipelines.sources.demo.people import People, draw_accounts, draw_leads, draw_people
 from pipelines.sources.demo.records import write_consents, write_leads, write_people
@@ -31,7 +31,7 @@ BLOCK = 20_000
 """Contacts simulated at a time; a block needs roughly 600 MB, whatever the whole company's size."""
 
 FEWEST_CUSTOMERS = 50
-"""Below this the world is too small to draw at all; from 300 on every phenomenon occurs."""
+"""Below this the world is too small to draw at all; from 300 on practically every phenomenon occurs at least once."""
 
 
 def simulate(
@@ -119,7 +119,7 @@ def _simulate_block(rng: np.random.Generator, company: Company, crm: CrmFile, tr
 
 def _orders_from_sales(rng: np.random.Generator, opportunities: Opportunities) -> Orders:
     """Draw a first delivery for a fifth of the won opportunities."""
-    won = np.flatnonzero(opportunities.is_won & (rng.random(opportunities.id.size) < 0.2))
+    won = at_least(rng, np.flatnonzero(opportunities.is_won), 0.2, 3)
     return Orders.of(
         opportunities.person[won],
         opportunities.closed[won],

@@ -137,11 +137,14 @@ def _sign(rng, company: Company, people: People, buyers: Buyers, opportunities: 
     story = np.zeros(count, dtype=np.int64)
     story[roomy] = quota(rng, [share for _, share in _STORIES], int(roomy.sum()))
     plan = np.where(is_firm, rng.integers(1, 4, count), rng.integers(0, 2, count))
+    # There must be a plan above to go up to, and one below to go down to.
+    plan = np.where(story == _NAMES.index("upgrade"), np.minimum(plan, len(world.PLANS) - 2), plan)
+    plan = np.where(story == _NAMES.index("downgrade"), np.maximum(plan, 1), plan)
     seats = np.where(is_firm, rng.integers(2, 9, count), 1)
-    interval = quota(rng, world.INTERVAL_SHARE, count)
     # Those who will be seen to pause or return bill by the month, so that it shows.
     short = np.isin(story, [_NAMES.index(n) for n in ("pause", "reactivation", "cancelled in the month of signing")])
-    interval = np.where(short, 0, interval)
+    interval = np.zeros(count, dtype=np.int64)
+    interval[~short] = quota(rng, world.INTERVAL_SHARE, int((~short).sum()))
     currency = np.array([world.CURRENCIES.index(c.currency) for c in world.COUNTRIES])[people.country[person]]
     price = _price(company, plan, interval, seats, currency, start)
     unlucky = story == _NAMES.index("trial not taken up")
@@ -187,6 +190,8 @@ def _let_end(rng, company: Company, contracts: Contracts) -> None:
     # Stories that need an open contract keep it long enough to be told.
     kept = np.isin(story, [_NAMES.index(n) for n in ("pause", "second contract cancelled", "currency change")])
     asked = np.where(kept, np.maximum(asked, paid_from + (room * 0.8).astype(np.int64)), asked)
+    # Nobody changes a contract in the month in which they leave it.
+    asked = np.where(story > 0, np.maximum(asked, paid_from + 60 * DAY), asked)
     over = _period_end(contracts, paid_from, asked)
     hasty = story == _NAMES.index("cancelled in the month of signing")
     asked = np.where(hasty, contracts.start + rng.integers(DAY, 8 * DAY, asked.size), asked)

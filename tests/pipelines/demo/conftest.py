@@ -1,8 +1,9 @@
 """Simulated companies shared by the tests of the demo, and how to look into them."""
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 
 import duckdb
@@ -24,7 +25,8 @@ def read_tables(path: Path) -> dict[str, pl.DataFrame]:
         for name in names:
             cursor = connection.execute(f'SELECT * FROM "{name}"')
             columns = [column[0] for column in cursor.description]
-            tables[name] = pl.DataFrame(cursor.fetchall(), schema=columns, orient="row", infer_schema_length=None)
+            values = list(zip(*cursor.fetchall(), strict=True)) or [() for _ in columns]
+            tables[name] = pl.DataFrame([pl.Series(column, value, strict=False) for column, value in zip(columns, values, strict=True)])
         return tables
     finally:
         connection.close()
@@ -34,19 +36,23 @@ def read_tables(path: Path) -> dict[str, pl.DataFrame]:
 class World:
     """A simulated company: its CRM, the truth, and the CRM as its mapping reads it."""
 
-    crm: dict[str, pl.DataFrame]
-    truth: dict[str, pl.DataFrame]
-    canonical: dict[str, pl.DataFrame]
+    crm: dict[str, pl.DataFrame] = field(repr=False)
+    truth: dict[str, pl.DataFrame] = field(repr=False)
+    canonical: dict[str, pl.DataFrame] = field(repr=False)
 
-    def query(self, sql: str) -> pl.DataFrame:
-        """Ask over canonical entities by name and tables of the truth as `true_<name>`."""
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect()
         connection.execute("SET TimeZone = 'UTC'")
         for name, frame in self.canonical.items():
             connection.register(name, frame.to_arrow())
         for name, frame in self.truth.items():
             connection.register(f"true_{name}", frame.to_arrow())
-        return connection.execute(sql).pl()
+        return connection
+
+    def query(self, sql: str) -> pl.DataFrame:
+        """Ask over canonical entities by name and tables of the truth as `true_<name>`."""
+        return self._connection.execute(sql).pl()
 
     def value(self, sql: str):
         """The single value of a query."""
@@ -94,4 +100,4 @@ def small(tmp_path_factory) -> World:
 @pytest.fixture(scope="session")
 def medium(tmp_path_factory) -> World:
     """Enough customers for statistics."""
-    return make_world(tmp_path_factory.mktemp("medium"), 8_000)
+    return make_world(tmp_path_factory.mktemp("medium"), 5_000)
