@@ -1,24 +1,26 @@
 {# A customer is a test account when any of its records is marked so, has an address under a test domain, or belongs to a test company. #}
+{#
+    Identity resolution decides whose a record is. A record merged at its source gives way to the survivor, unless somebody has parted
+    the two again.
+#}
 with members as (
-    select
-        members.node_type as record_type,
-        members.source || ':' || members.source_id as record_id,
-        coalesce(merged.survivor_id, members.source || ':' || members.source_id) as survivor_id,
-        members.customer_id
-    from {{ source('identity', 'members') }} as members
-    left join {{ ref('int_records__merged') }} as merged
-        on merged.record_type = members.node_type and merged.record_id = members.source || ':' || members.source_id
+    select node_type as record_type, source || ':' || source_id as record_id, customer_id
+    from {{ source('identity', 'members') }}
 ),
 
 followed as (
     select
         members.record_type,
         members.record_id,
-        members.survivor_id,
-        coalesce(survivors.customer_id, members.customer_id) as customer_id
+        coalesce(survivors.record_id, members.record_id) as survivor_id,
+        members.customer_id
     from members
+    left join {{ ref('int_records__merged') }} as merged
+        on merged.record_type = members.record_type and merged.record_id = members.record_id
     left join members as survivors
-        on survivors.record_type = members.record_type and survivors.record_id = members.survivor_id
+        on survivors.record_type = members.record_type
+        and survivors.record_id = merged.survivor_id
+        and survivors.customer_id = members.customer_id
 ),
 
 test_companies as (

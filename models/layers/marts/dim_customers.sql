@@ -54,6 +54,7 @@ select
     coalesce(subscriptions.active_subscription_count, 0) as active_subscription_count,
     {{ money('coalesce(subscriptions.current_mrr_reporting, 0)') }} as current_mrr_reporting,
     customers.is_known,
+    customers.is_lead_only,
     customers.is_deleted,
     customers.source_count,
     coalesce(rfm.segment, 'no orders') as segment

@@ -1,7 +1,7 @@
 with leads as (
     select
         leads.*,
-        customers.country_code,
+        coalesce(leads.country_code, customers.country_code) as known_country_code,
         coalesce(by_contact.customer_id, by_converted.customer_id, by_lead.customer_id) as customer_id,
         coalesce(by_contact.survivor_id, by_converted.survivor_id, leads.contact_id, leads.converted_contact_id) as resolved_contact_id,
         coalesce(deals.survivor_id, leads.converted_deal_id) as resolved_deal_id,
@@ -33,7 +33,7 @@ select
     status,
     rating,
     owner_id,
-    country_code,
+    known_country_code as country_code,
     created_at,
     {{ local_date('created_at') }} as created_date,
     converted_at,
@@ -44,5 +44,6 @@ select
     coalesce(converted_at >= created_at and converted_at < window_ends_at, false) as is_converted_in_window,
     case when converted_at >= created_at then {{ seconds_between('created_at', 'converted_at') }} / 86400 end as days_to_convert,
     disqualified_at,
-    disqualified_reason
+    disqualified_reason,
+    custom_fields
 from leads

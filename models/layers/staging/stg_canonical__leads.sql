@@ -22,6 +22,8 @@ select
     {{ qualified('converted_deal_id') }} as converted_deal_id,
     disqualified_at,
     disqualified_reason,
+    {{ json_text('_custom', 'country_code') }} as country_code,
+    _custom as custom_fields,
     coalesce(deleted_at, _gone_at) as deleted_at,
     _source
 from current_rows
