@@ -13,12 +13,14 @@ import pkgutil
 import re
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from data_contracts.contract import load_contracts
 from data_contracts.environment import Home, SourceDeclaration
 from data_contracts.errors import SourceError, UsageError
 
@@ -86,6 +88,7 @@ class Batch:
     settle_seconds: float
     state: dict[str, Any]
     extracted_at: datetime
+    earlier: list[dict[str, Any]] = field(default_factory=list)   # manifests of the source's landed batches, newest first
     deliveries: list[Delivery] = field(default_factory=list)
     files: list[FileRecord] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -102,6 +105,16 @@ class Batch:
     def work(self) -> Path:
         """Folder for intermediate files; it does not become part of the batch."""
         return _made(self.folder / ".work")
+
+    def last_files(self, entity: str | None = None) -> list[FileRecord]:
+        """The files read for the newest batch (that delivered `entity`): the present state of a full extract.
+
+        What only an older batch held is no longer the state, so content that comes back after a change counts as new.
+        """
+        for manifest in self.earlier:
+            if entity is None or any(d["entity"] == entity for d in manifest["deliveries"]):
+                return [FileRecord(**f) for f in manifest["files"]]
+        return []
 
     def deliver(self, entity: str, mode: Mode, rows: int, rejected: int = 0) -> None:
         """Count `<entity>.parquet`, already written to `folder`, as part of the batch."""
@@ -190,7 +203,7 @@ def extract(declaration: SourceDeclaration, home: Home, batch_id: str, seen: set
     _remove_abandoned(place)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    batch = Batch(declaration, partial, frozenset(seen), settle_seconds, dict(state or {}), now or datetime.now(timezone.utc))
+    batch = Batch(declaration, partial, frozenset(seen), settle_seconds, dict(state or {}), now or datetime.now(UTC), _manifests(place))
     try:
         kind.extract(batch)
         shutil.rmtree(partial / ".work", ignore_errors=True)
@@ -219,11 +232,25 @@ def test(declaration: SourceDeclaration, home: Home) -> list[str]:
 test.__test__ = False  # type: ignore[attr-defined]  # not a test case, whatever its name suggests to a collector
 
 
+def check_required(entity: str, columns: Iterable[str], source: str, file: str | None = None) -> None:
+    """Refuse a table without a column that its contract requires, before it is landed. Raises SourceError."""
+    present = [c for c in columns if not c.startswith("_")]
+    for name in load_contracts()[entity].required_columns:
+        if name not in present:
+            near = get_close_matches(name, [c for c in present if c not in load_contracts()[entity].by_name], 1, 0.6)
+            raise SourceError(f"{entity} needs the column {name}", source=source, file=file, field=name,
+                              remedy=(f"Is it the column {near[0]!r}? Rename it, or use a mapping. " if near else "Add it, or use a mapping. ") + f"Found: {', '.join(present[:60])}.")
+
+
 def _manifest(extraction: Extraction) -> str:
     """What the batch folder says of itself; names and counts, never a value of a row."""
     content = asdict(extraction) | {"extracted_at": extraction.extracted_at.isoformat()}
     content["deliveries"] = [d | {"path": d["path"].name} for d in content["deliveries"]]
     return json.dumps(content, indent=2, default=str)
+
+
+def _manifests(place: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(place.glob("[!.]*/batch.json"), reverse=True)]
 
 
 def _remove_abandoned(place: Path) -> None:

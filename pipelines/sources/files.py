@@ -12,10 +12,11 @@ import re
 import stat
 import time
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 from data_contracts.errors import SourceError
 from pipelines.sources.base import Batch, FileRecord
@@ -99,7 +100,8 @@ def entity_of(name: str, entities: Iterable[str]) -> str | None:
     for folder in folders:
         if folder in known:
             return folder
-    stem = file.rsplit(".", 1)[0] if "." in file else file
+    stem = re.sub(r"(\.(csv|tsv|jsonl|ndjson|parquet|xlsx))?\.(gz|zip|bz2|xz|zst|7z|tar)$", ".", file)
+    stem = stem.rsplit(".", 1)[0] if "." in stem else stem
     for entity in sorted(known, key=len, reverse=True):
         if stem == entity:
             return entity

@@ -24,7 +24,8 @@ not belong here: any particular mapping; those are YAML files beside their sourc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping as Dict
+from collections.abc import Callable
+from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path

@@ -11,10 +11,11 @@ import codecs
 import csv
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -39,6 +40,7 @@ class Reading:
     """What came of one file. `rejects` are `(file, row number, raw text, reason)`."""
 
     rows: int
+    columns: list[str]
     rejects: list[tuple[str, int | None, str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -194,7 +196,7 @@ def _read_csv(job: Job) -> Reading:
     rejects = _csv_rejects(job, path, f"rejects_{number}")
     if not rows and len(rejects) > 1:
         warnings.append(f"{job.file.name}: no line fits the header; is {delimiter!r} the delimiter?")
-    return Reading(rows, rejects, warnings + more)
+    return Reading(rows, names, rejects, warnings + more)
 
 
 def _csv_to_parquet(job: Job, path: Path, delimiter: str, names: list[str], number: int) -> int:
@@ -260,7 +262,7 @@ def _read_jsonl(job: Job) -> Reading:
     select = f"SELECT {values}, _n AS _row_number, {literal(job.file.name)} AS _file FROM json_{number} WHERE kind = 'OBJECT' ORDER BY _n"
     rows = con.execute(f"COPY ({select}) TO {literal(str(job.target))} {PARQUET}").fetchone()[0]
     con.execute(f"DROP VIEW json_{number}")
-    return Reading(rows, rejects, warnings + more)
+    return Reading(rows, names, rejects, warnings + more)
 
 
 # -- Parquet and XLSX --------------------------------------------------------------------------------------------------
@@ -276,7 +278,7 @@ def _read_parquet(job: Job) -> Reading:
         columns.append(f"{f'to_json({quoted(old)})::VARCHAR' if nested else quoted(old)} AS {quoted(name)}")
     select = f"SELECT {', '.join(columns)}, file_row_number + 1 AS _row_number, {literal(job.file.name)} AS _file FROM read_parquet({literal(str(path))}, file_row_number=true)"
     rows = job.con.execute(f"COPY ({select}) TO {literal(str(job.target))} {PARQUET}").fetchone()[0]
-    return Reading(rows, [], warnings)
+    return Reading(rows, names, [], warnings)
 
 
 def _read_xlsx(job: Job) -> Reading:
@@ -300,7 +302,7 @@ def _read_xlsx(job: Job) -> Reading:
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("_row_number"), pl.lit(job.file.name).alias("_file"))
     filled = table.slice(1).filter(~pl.all_horizontal(pl.col(names).is_null()))
     filled.write_parquet(job.target, compression="zstd")
-    return Reading(filled.height, [], warnings)
+    return Reading(filled.height, names, [], warnings)
 
 
 READERS: dict[str, Callable[[Job], Reading]] = {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet, "xlsx": _read_xlsx}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
 
 from data_contracts.contract import load_contracts
 from data_contracts.environment import SourceDeclaration
 from data_contracts.errors import SourceError
 from models.warehouse import scratch
-from pipelines.sources.base import Batch, FileRecord, delivery_mode
+from pipelines.sources.base import Batch, FileRecord, check_required, delivery_mode
 from pipelines.sources.files import SourceFile, check_format, entity_of, files_below, fingerprint, one_file, require_entity, settled
 from pipelines.sources.readers import Job, read, union, write_rejects
 
@@ -19,7 +20,7 @@ class CanonicalFiles:
     """CSV, Parquet, JSON lines and XLSX files in canonical shape."""
 
     summary = "CSV, Parquet, JSON lines or XLSX files in the canonical shape, one entity a file or folder"
-    options = {
+    options: ClassVar[dict[str, str]] = {
         "path": "a file, or a folder of files named after entities (orders.csv, orders_2024.csv, orders/2024-01.csv)",
         "mode": "upsert (default) or full: each delivery holds everything, and rows that are absent are deleted",
         "full": "true is another way to write mode: full",
@@ -37,7 +38,7 @@ class CanonicalFiles:
         reading = {k: declaration.options[k] for k in READING_OPTIONS if k in declaration.options}
         with scratch() as con:
             for entity, files in by_entity.items():
-                fresh = _unseen(batch, files, reading, keep_all=mode == "full")
+                fresh = _unseen(batch, files, reading) if mode == "upsert" else _unless_unchanged(batch, entity, files, reading)
                 if not fresh:
                     continue
                 parts, rejects, rows = [], [], 0
@@ -45,6 +46,7 @@ class CanonicalFiles:
                     part = batch.work / f"{entity}.{len(parts)}.parquet"
                     known = frozenset(load_contracts()[entity].by_name)
                     result = read(Job(con, file, part, batch.work, declaration.name, known, reading))
+                    check_required(entity, result.columns, declaration.name, file.name)
                     parts.append(part)
                     rejects += result.rejects
                     rows += result.rows
@@ -87,27 +89,39 @@ class CanonicalFiles:
         return by_entity
 
 
-def _unseen(batch: Batch, files: list[SourceFile], reading: dict, keep_all: bool) -> list[tuple[SourceFile, FileRecord]]:
-    """The files whose content is new, each content once.
+Fresh = list[tuple[SourceFile, FileRecord]]
 
-    With `keep_all` one new file brings all of its entity's files along: a full extract that lacked the unchanged ones would
-    delete their rows.
-    """
-    fresh: dict[str, tuple[SourceFile, FileRecord]] = {}
-    known: list[str] = []
-    for file in files:
-        record = fingerprint(file, reading)
-        if record.sha256 in fresh:
-            batch.skipped.append(f"{file.name}: the same content as {fresh[record.sha256][0].name}")
-        elif record.sha256 in batch.seen and not keep_all:
+
+def _unseen(batch: Batch, files: list[SourceFile], reading: dict[str, Any]) -> Fresh:
+    """The files whose content was not delivered before, each content once."""
+    fresh: Fresh = []
+    for file, record in _distinct(batch, files, reading):
+        if record.sha256 in batch.seen:
             batch.skipped.append(f"{file.name}: delivered before")
         else:
-            known += [record.sha256] if record.sha256 in batch.seen else []
-            fresh[record.sha256] = (file, replace(record, name=file.name))
-    if fresh and len(known) == len(fresh):
-        batch.skipped += [f"{file.name}: delivered before" for file, _ in fresh.values()]
+            fresh.append((file, record))
+    return fresh
+
+
+def _unless_unchanged(batch: Batch, entity: str, files: list[SourceFile], reading: dict[str, Any]) -> Fresh:
+    """All files of a full extract, unless they are exactly those of the last one: without the unchanged ones their rows would count as deleted."""
+    present = _distinct(batch, files, reading)
+    last = {r.sha256 for r in batch.last_files(entity) if entity_of(r.name, load_contracts()) == entity}
+    if {r.sha256 for _, r in present} == last:
+        batch.skipped += [f"{file.name}: delivered before" for file, _ in present]
         return []
-    return list(fresh.values())
+    return present
+
+
+def _distinct(batch: Batch, files: list[SourceFile], reading: dict[str, Any]) -> Fresh:
+    first: dict[str, tuple[SourceFile, FileRecord]] = {}
+    for file in files:
+        record = fingerprint(file, reading)
+        if record.sha256 in first:
+            batch.skipped.append(f"{file.name}: the same content as {first[record.sha256][0].name}")
+        else:
+            first[record.sha256] = (file, record)
+    return list(first.values())
 
 
 SOURCE = CanonicalFiles()

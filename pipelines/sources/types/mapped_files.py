@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from data_contracts.environment import SourceDeclaration
 from data_contracts.errors import SourceError
@@ -21,7 +22,7 @@ class MappedFiles:
     """CSV, Parquet, JSON lines and XLSX files of any shape, with one SELECT per entity."""
 
     summary = "CSV, Parquet, JSON lines or XLSX files of any shape, and a mapping with one SELECT per entity"
-    options = {
+    options: ClassVar[dict[str, str]] = {
         "files": "table name: a path, a pattern such as exports/*.csv, or a list of these",
         "mapping": "path of the mapping (YAML with `entities:`)",
         "mode": "upsert (default) or full: each delivery holds everything, and rows that are absent are deleted",
@@ -41,11 +42,14 @@ class MappedFiles:
         records = {file.path: fingerprint(file, reading) for files in tables.values() for file in files}
         own = fingerprint(replace(one_file(mapping.file, declaration.name), format="mapping"))
         # A mapping joins its tables, so one new file, or a mended mapping, means reading all of them.
-        if all(r.sha256 in batch.seen for r in [*records.values(), own]) or not all(tables.values()):
-            batch.skipped += [f"{r.name}: delivered before" for r in records.values() if r.sha256 in batch.seen]
+        mode = delivery_mode(declaration, "upsert")
+        present = {r.sha256 for r in [*records.values(), own]}
+        last = {r.sha256 for r in batch.last_files()}
+        unchanged = present <= batch.seen if mode == "upsert" else present == last
+        if unchanged or not all(tables.values()):
+            batch.skipped += [f"{r.name}: delivered before" for r in records.values() if unchanged]
             return
         batch.files += [*_once(records), own]
-        mode = delivery_mode(declaration, "upsert")
         with scratch() as con:
             raw: dict[str, Path] = {}
             set_aside: dict[str, Path] = {}
@@ -66,7 +70,7 @@ class MappedFiles:
     def test(self, declaration: SourceDeclaration, scratch_folder: Path) -> list[str]:
         mapping = self._mapping(declaration)
         lines = [f"{table}: {file.name} ({file.bytes:,} bytes)" for table, files in self._files(declaration).items() for file in files]
-        return lines + [f"mapping {mapping.file.name}: {', '.join(mapping.entities)}"]
+        return [*lines, f"mapping {mapping.file.name}: {', '.join(mapping.entities)}"]
 
     def _mapping(self, declaration: SourceDeclaration) -> Mapping:
         return load_mapping(declaration.path(declaration.options["mapping"]), declaration.name)

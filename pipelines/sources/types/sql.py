@@ -17,7 +17,7 @@ from data_contracts.contract import load_contracts
 from data_contracts.environment import SourceDeclaration
 from data_contracts.errors import SourceError
 from models.warehouse import scratch
-from pipelines.sources.base import Batch, Mode, delivery_mode
+from pipelines.sources.base import Batch, Mode, check_required, delivery_mode
 from pipelines.sources.database import ConnectionLost, Database
 from pipelines.sources.mapping import Mapping, check_table_names, load_mapping, run
 from pipelines.sources.readers import PARQUET, literal, quoted
@@ -184,6 +184,7 @@ class SqlSource:
             entity = name.lower()
             known = load_contracts()[entity].by_name
             columns = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM read_parquet({literal(str(path))})").fetchall()]
+            check_required(entity, [c.lower() if c.lower() in known else c for c in columns], batch.declaration.name, name)
             listed = ", ".join(f"{quoted(c)} AS {quoted(c.lower() if c.lower() in known else c)}" for c in columns if c not in ("_row_number", "_file"))
             select = f"SELECT {listed}, row_number() OVER () AS _row_number, {literal(name)} AS _file FROM read_parquet({literal(str(path))})"
             rows = con.execute(f"COPY ({select}) TO {literal(str(batch.folder / f'{entity}.parquet'))} {PARQUET}").fetchone()[0]
