@@ -1,7 +1,5 @@
 """What every asset of a run shares: the home, the instant the run speaks of, the writing lock for as long as the run lasts."""
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Iterator
@@ -23,16 +21,22 @@ class RunContext(ConfigurableResource):
     as_of: str = ""
     full_refresh: bool = False
     _now: datetime | None = PrivateAttr(default=None)
+    _run_id: str = PrivateAttr(default="")
 
     @contextmanager
-    def yield_for_execution(self, context: InitResourceContext) -> Iterator["RunContext"]:
+    def yield_for_execution(self, context: InitResourceContext) -> "Iterator[RunContext]":
         with warehouse.locked(self.home, LOCK_WAIT_SECONDS):
-            self._now = utc_now()
+            self._now, self._run_id = utc_now(), context.run_id or ""
             yield self
 
     @property
     def home(self) -> Home:
         return find_home(self.home_path)
+
+    @property
+    def run_id(self) -> str:
+        """Dagster's id of the run."""
+        return self._run_id
 
     @property
     def is_stated(self) -> bool:

@@ -1,7 +1,5 @@
 """Sources and landing: extract every declared source, take the batches in, hold what landed to its contract."""
 
-from __future__ import annotations
-
 from dagster import (AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetExecutionContext, AssetKey, AssetsDefinition, AssetSpec,
                      DailyPartitionsDefinition, MaterializeResult, asset, multi_asset)
 

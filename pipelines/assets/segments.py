@@ -1,7 +1,5 @@
 """Segments: the members of every saved segment, as of the run."""
 
-from __future__ import annotations
-
 from dagster import AssetCheckResult, AssetCheckSpec, AssetSpec, MaterializeResult, multi_asset
 
 from models import warehouse

@@ -1,7 +1,5 @@
 """Publishing: the last asset, reached only when no blocking check has failed."""
 
-from __future__ import annotations
-
 from dagster import AssetKey, AssetsDefinition, MaterializeResult, asset
 
 from models import warehouse

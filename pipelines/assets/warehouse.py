@@ -1,7 +1,5 @@
 """Identity and the dbt layers: every model an asset, every dbt test a check of it."""
 
-from __future__ import annotations
-
 from typing import Any, Iterator
 
 from dagster import (AssetCheckResult, AssetCheckSeverity, AssetExecutionContext, AssetKey, AssetsDefinition, AssetSpec, MaterializeResult, multi_asset)
@@ -45,13 +43,13 @@ def identity_assets(run: RunContext):
 
 def layer_assets(home: Home, name: str, layers: tuple[str, ...]) -> AssetsDefinition:
     """One dbt invocation as assets: the models of `layers`, with their tests as checks."""
-    select = " ".join(f"fqn:rapport.{layer}" for layer in layers)
+    selectors = [f"fqn:rapport.{layer}" for layer in layers] + (["resource_type:seed"] if "staging" in layers else [])
     manifest_file = dbt_project.manifest_path(home)
 
-    @dbt_assets(manifest=manifest_file, select=select, name=name, dagster_dbt_translator=TRANSLATOR)
+    @dbt_assets(manifest=manifest_file, select=" ".join(selectors), name=name, dagster_dbt_translator=TRANSLATOR)
     def build(context: AssetExecutionContext, run: RunContext):
         with PROGRESS.stage(f"build {name} ({', '.join(layers)})"):
-            selection = [f"fqn:rapport.{layer}" for layer in layers]
+            selection = selectors
             if context.is_subset:
                 selection = sorted({".".join(["fqn:rapport", *_fqn_tail(run.home, key)]) for key in context.selected_asset_keys})
             results = dbt_project.build(run.home, selection, full_refresh=run.full_refresh)

@@ -60,7 +60,7 @@ def demo(home: HomeOption = None,
     with PROGRESS.stage(f"simulate a company of {customers:,} contacts (seed {seed})"):
         company.simulate_into(file, customers=customers, seed=seed, say=PROGRESS.detail)
     if not declared:
-        add_source(place, DEMO_SOURCE, {"type": "demo", "path": "demo/crm.sqlite", "time_zone": company.TIME_ZONE, "default_currency": company.CURRENCY})
+        add_source(place, DEMO_SOURCE, {"type": "demo", "url": "sqlite:///demo/crm.sqlite", "time_zone": company.TIME_ZONE, "default_currency": company.CURRENCY})
     record = runs.run(place)
     _tell(record)
     if no_serve:

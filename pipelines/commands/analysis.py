@@ -1,0 +1,72 @@
+"""Commands that ask the engines: funnel, retention, attribution."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from data_contracts.environment import find_home
+from pipelines.commands.metrics import Grain, day, split
+from pipelines.commands.options import FormatOption, HomeOption, OutputFormat, OutputOption
+
+REENTRIES = ("first_entry", "best_entry", "totals")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(funnel)
+    app.command()(retention)
+
+
+def funnel(steps: Annotated[str, typer.Option("--steps", metavar="'NAME; NAME…'", help="Steps in order; a step may carry conditions: page[path=/price].")],
+           order: Annotated[str, typer.Option(help="sequential, strict (nothing between) or any_order.")] = "sequential",
+           window: Annotated[str, typer.Option(help="All steps within this time of the first: 30m, 1h, 7d, 2w.")] = "30d",
+           step_window: Annotated[Optional[list[str]], typer.Option("--step-window", help="A limit for each step after the first, in order; `-` for none.")] = None,
+           entry: Annotated[str, typer.Option(help="first_matching or first_ever; or how often one may enter: first_entry, best_entry, totals.")] = "first_matching",
+           reentry: Annotated[str, typer.Option(help="first_entry, best_entry (any entry that converts counts) or totals (every attempt).")] = "first_entry",
+           exclude: Annotated[Optional[list[str]], typer.Option(help="Doing this ends an attempt: NAME, or NAME@1-2 for between steps 1 and 2.")] = None,
+           by: Annotated[Optional[str], typer.Option("--by", metavar="DIM", help="Break down by an attribute of the log or the customer.")] = None,
+           at: Annotated[str, typer.Option(help="Touch at which the attribute is read: first, last or a step's number.")] = "first",
+           log: Annotated[Optional[str], typer.Option(help="events, leads, deals or touchpoints; else the one that has the steps.")] = None,
+           grain: Annotated[Optional[Grain], typer.Option(help="One funnel a period, by the date of entry.")] = None,
+           from_: Annotated[Optional[str], typer.Option("--from", metavar="DATE", help="Entries from this day.")] = None,
+           to: Annotated[Optional[str], typer.Option("--to", metavar="DATE", help="Entries before this day.")] = None,
+           form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
+    """How far people get along a list of steps. A conversion belongs to the date of its entry; open windows are `maturing`."""
+    from models import analysis, warehouse
+    from pipelines.output import emit
+    if entry in REENTRIES:
+        entry, reentry = "first_matching", entry
+    with warehouse.reading(find_home(home)) as opened:
+        spec = analysis.funnel_spec(opened.con, steps, log=log, window=window, step_windows=[None if w == "-" else w for w in step_window or []], order=order, reentry=reentry,
+                                    entry=entry, exclude=exclude or [], by=by, at=at, grain=grain.value if grain else None, start=day(from_, "--from"), end=day(to, "--to"))
+        frame = analysis.funnel(opened.con, spec)
+        if by and "breakdown" in frame.columns:
+            frame = frame.rename({"breakdown": by})
+        note = f"window {window}, {order}, {reentry}, {entry}; snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}"
+    emit(frame, form.value, output, notes=[note] if form is OutputFormat.table else [])
+
+
+def retention(variant: Annotated[Optional[str], typer.Option(help="One of each choice, comma-separated: bounded|unbounded, first_time|recurring, from_start|from_previous, revenue|cumulative_revenue.")] = None,
+              grain: Annotated[Grain, typer.Option(help="Length of a period.")] = Grain.month,
+              start_event: Annotated[Optional[str], typer.Option(help="What begins a cohort: an event's name; default: a counted order.")] = None,
+              return_event: Annotated[Optional[str], typer.Option(help="What counts as coming back; default: the start event.")] = None,
+              by: Annotated[Optional[str], typer.Option("--by", metavar="DIM,...", help="Break down, e.g. country.")] = None,
+              from_: Annotated[Optional[str], typer.Option("--from", metavar="DATE", help="Cohorts from this day.")] = None,
+              to: Annotated[Optional[str], typer.Option("--to", metavar="DATE", help="Cohorts before this day.")] = None,
+              periods: Annotated[Optional[int], typer.Option(min=0, help="Highest period number.")] = None,
+              mean: Annotated[bool, typer.Option("--mean", help="The mean row instead: weighted by cohort size over complete cells only.")] = False,
+              show_incomplete: Annotated[bool, typer.Option("--show-incomplete", help="Show incomplete cells too, marked.")] = False,
+              form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
+    """Which share of each cohort comes back. Incomplete periods are empty, since they would understate."""
+    from models import analysis, warehouse
+    from pipelines.output import emit
+    with warehouse.reading(find_home(home)) as opened:
+        spec = analysis.retention_spec(opened.con, variants=split(variant), grain=grain.value, start_event=start_event, return_event=return_event, by=split(by),
+                                       start=day(from_, "--from"), end=day(to, "--to"), max_periods=periods, show_incomplete=show_incomplete)
+        cells, row = analysis.retention(opened.con, spec)
+        note = f"{grain.value} cohorts, {variant or 'bounded, first_time, from_start'}; snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}"
+    emit(row if mean else cells, form.value, output, notes=[note] if form is OutputFormat.table else [])
+
+
