@@ -108,7 +108,7 @@ def test_pages_load_without_the_heavy_machinery():
 
 
 def test_no_file_names_a_secret_or_an_unfinished_part():
-    marks = ("TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error")
+    marks = ("TO" + "DO", "FIX" + "ME", "XX" + "X:", "raise NotImplemented" + "Error")
     for file in python_files(*ROOMS):
         text = file.read_text(encoding="utf-8")
         assert not any(m in text for m in marks), f"{file.relative_to(ROOT)} holds an unfinished part"
