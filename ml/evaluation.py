@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 
 Measure = Callable[[np.ndarray, np.ndarray], float]
 
@@ -40,7 +40,7 @@ def roc_auc(outcome, score) -> float:
     negatives = len(outcome) - positives
     if positives == 0 or negatives == 0:
         return math.nan
-    ranks = rankdata(score)[outcome == 1]
+    ranks = _ranks(score)[outcome == 1]
     return float((ranks.sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
@@ -71,7 +71,7 @@ def spearman(outcome, score) -> float:
     outcome, score = _arrays(outcome, score)
     if len(outcome) < 2 or np.ptp(outcome) == 0 or np.ptp(score) == 0:
         return math.nan
-    return float(np.corrcoef(rankdata(outcome), rankdata(score))[0, 1])
+    return float(np.corrcoef(_ranks(outcome), _ranks(score))[0, 1])
 
 
 def area_under_lift_curve(outcome, score) -> float:
@@ -82,7 +82,7 @@ def area_under_lift_curve(outcome, score) -> float:
     outcome, score = _arrays(outcome, score)
     if len(outcome) == 0 or outcome.sum() <= 0:
         return math.nan
-    return float(1 - outcome @ (rankdata(-score) - 0.5) / (len(outcome) * outcome.sum()))
+    return float(1 - outcome @ (_ranks(-score) - 0.5) / (len(outcome) * outcome.sum()))
 
 
 def share_at_top(outcome, score, top: float = 0.1) -> float:
@@ -156,7 +156,7 @@ def equal_mass_bins(score, bins: int = BINS) -> np.ndarray:
     if len(score) == 0:
         return np.empty(0, dtype=np.int64)
     # The middle of a row's tie, as a share of all rows.
-    middle = (rankdata(score) - 0.5) / len(score)
+    middle = (_ranks(score) - 0.5) / len(score)
     return np.minimum((middle * bins).astype(np.int64), bins - 1)
 
 
@@ -519,11 +519,22 @@ def _binary(outcome, score, probabilities: bool = False) -> tuple[np.ndarray, np
     return outcome, score
 
 
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, equal values sharing their mean rank (scipy's does the same at ten times the cost for small n)."""
+    order = np.argsort(values)
+    ordered = values[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(values) else np.empty(0, np.int64)
+    ends = np.append(starts[1:], len(values))
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat((starts + ends + 1) / 2, ends - starts)
+    return ranks
+
+
 def _concentration(value: np.ndarray, score: np.ndarray) -> float:
     n, total = len(value), value.sum()
     if n == 0 or total <= 0:
         return math.nan
-    return float(2 * (value @ rankdata(score)) / (n * total) - (n + 1) / n)
+    return float(2 * (value @ _ranks(score)) / (n * total) - (n + 1) / n)
 
 
 def _by_bin(score, bins, *columns):

@@ -6,10 +6,12 @@ Does not belong here: any likelihood; a model hands in a function that returns v
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from ml.estimators.errors import DegenerateDataError
 
@@ -71,15 +73,16 @@ def maximise(
         raise DegenerateDataError(
             model, "the likelihood is not finite at the starting values.", "Check the input for extreme values."
         )
-    longest = LONGEST_STEP
-    iterations = 0
-    for iterations in range(1, max_iterations + 1):
+    iterations, converged = 0, False
+    while iterations < max_iterations:
         step, gain = _ascent_step(gradient, hessian)
         if gain < tolerance:
+            converged = True
             break
+        iterations += 1
         length = float(np.linalg.norm(step))
-        if length > longest:
-            step *= longest / length
+        if length > LONGEST_STEP:
+            step *= LONGEST_STEP / length
         accepted = False
         # 40 halvings shrink a step to rounding error, so an iteration cannot hang on a plateau.
         for _ in range(40):
@@ -90,6 +93,8 @@ def maximise(
                 break
             step = step / 2
         if not accepted:
+            # The promised gain is below what the sum's rounding can show.
+            converged = gain < 1e-12 * (1 + abs(value))
             break
         log_parameters, value, gradient, hessian = candidate, new_value, new_gradient, new_hessian
         if np.max(np.abs(log_parameters)) > RUNAWAY_LOG_LIMIT:
@@ -98,6 +103,12 @@ def maximise(
     covariance = _covariance(parameters, hessian)
     if check_identified:
         _refuse_unidentified(model, names, meaning, log_parameters, covariance / np.outer(parameters, parameters))
+    if not converged:
+        warnings.warn(
+            f"{model}: stopped after {iterations} iterations before the maximum was reached; raise max_iterations.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
     prior = penalty * float(np.sum(log_parameters**2))
     return MaximumLikelihood(parameters, value + prior, covariance, iterations)
 
