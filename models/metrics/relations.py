@@ -59,10 +59,12 @@ class Ask:
 
 @dataclass(frozen=True)
 class Relation:
-    """`sql` writes the rows; `earliest` is SQL for the first local date that has any, for requests without a start."""
+    """`sql` writes the rows; `earliest` is SQL for the first local date that has any, for requests without a start; `dimensions`
+    are the customer's columns that the stored table of an aggregating engine is broken down by."""
 
     sql: Callable[[Ask], str]
     earliest: str
+    dimensions: tuple[str, ...] = ()
 
 
 def sql(engine: str, windows: Sequence[Window], context: Context, bind: Bind, grain: str | None, dimensions: Sequence[str] = ()) -> str:
@@ -70,20 +72,25 @@ def sql(engine: str, windows: Sequence[Window], context: Context, bind: Bind, gr
     return RELATIONS[engine].sql(Ask(tuple(windows), context, bind, grain, tuple(dimensions)))
 
 
-def stored(engine: str, con: duckdb.DuckDBPyConnection, dimensions: Sequence[str] = ()) -> duckdb.DuckDBPyRelation:
-    """The same rows for every month up to the watermark: what the dbt model of that name stores for other tools."""
+def stored(con: duckdb.DuckDBPyConnection, engine: str) -> duckdb.DuckDBPyRelation:
+    """The same rows for every month up to the watermark: what the dbt model of the engine stores for other tools.
+
+    They pass through a temporary table of `con`, so that a large result spills to disk instead of filling memory.
+    """
     context = read_context(con)
-    first = con.execute(RELATIONS[engine].earliest).fetchone()[0] or context.data_end - timedelta(days=1)
-    first = min(first, context.data_end - timedelta(days=1))
-    windows = context.calendar.windows(first, context.data_end, "month")
+    last_day = context.data_end - timedelta(days=1)
+    found = con.execute(RELATIONS[engine].earliest).fetchone()
+    first = min(found[0] or last_day, last_day) if found else last_day
     params: dict[str, Any] = {}
 
     def bind(value: Any) -> str:
         params[f"p{len(params) + 1}"] = value
         return f"$p{len(params)}"
 
-    text = sql(engine, windows, context, bind, "month", dimensions)
-    return con.sql(text, params=params)
+    windows = context.calendar.windows(first, context.data_end, "month")
+    text = sql(engine, windows, context, bind, "month", RELATIONS[engine].dimensions)
+    con.execute(f"create or replace temporary table stored_{engine} as {text}", params)
+    return con.table(f"stored_{engine}")
 
 
 def _local(instant: str, zone: str) -> str:
@@ -110,19 +117,25 @@ def _transactional_churn(ask: Ask) -> str:
     return f"select w.period, m.* from ({ask.embed(*query)}) as m join ({ask.labels()}) as w on m.period_start = w.window_start"
 
 
-# A won deal makes a customer as an order does; the first of the two ends the funnel.
+# Every lead is an entry of its own, so that a month has the same number whatever range is asked for. A won deal makes a customer as
+# an order does; the first of the two ends the funnel.
 _LEAD_LOG = """
-select coalesce(customer_id, 'lead:' || lead_id) as entity_id, 'lead_created' as name, created_at as occurred_at,
-       cast(1 as bigint) as sequence, lead_id as event_id from marts.fct_leads
+select lead_id as entity_id, 'lead_created' as name, created_at as occurred_at, cast(1 as bigint) as sequence, lead_id as event_id
+from marts.fct_leads
 union all
-select coalesce(customer_id, 'lead:' || lead_id), 'lead_converted', converted_at, 2, lead_id from marts.fct_leads where converted_at is not null
+select lead_id, 'lead_converted', converted_at, 2, lead_id from marts.fct_leads where converted_at is not null
 union all
-select customer_id, 'became_customer', ordered_at, 3, order_id from marts.fct_orders
-where is_first_order and is_counted and customer_id is not null
+select l.lead_id, 'became_customer', o.ordered_at, 3, o.order_id
+from marts.fct_leads as l join marts.fct_orders as o on o.customer_id = l.customer_id
+where o.is_first_order and o.is_counted
 union all
-select coalesce(d.customer_id, l.customer_id, 'lead:' || l.lead_id), 'became_customer', d.closed_at, 3, d.deal_id
-from marts.fct_deals as d left join marts.fct_leads as l on l.converted_deal_id = d.deal_id
-where d.is_won and d.closed_at is not null and coalesce(d.customer_id, l.customer_id, l.lead_id) is not null
+select l.lead_id, 'became_customer', d.closed_at, 3, d.deal_id
+from marts.fct_leads as l join marts.fct_deals as d on d.deal_id = l.converted_deal_id or d.lead_id = l.lead_id
+where d.is_won and d.closed_at is not null
+union all
+select l.lead_id, 'became_customer', d.closed_at, 3, d.deal_id
+from marts.fct_leads as l join marts.fct_deals as d on d.customer_id = l.customer_id
+where d.is_won and d.closed_at is not null
 """
 
 
@@ -181,10 +194,11 @@ def _cohorts(ask: Ask, choices: dict[str, Any]) -> str:
             f"join ({ask.embed(*retention.cells_query(spec))}) as b on b.cohort_period = c.cohort_period and b.period_number = 0{same} {joined}")
 
 
+_CUSTOMER = ("country_code", "segment", "acquisition_channel", "acquisition_campaign_id", "customer_type", "industry")
 RELATIONS: dict[str, Relation] = {
     "movements": Relation(_movements, "select cast(min(valid_from) as date) from marts.fct_subscription_terms"),
-    "transactional_churn": Relation(_transactional_churn, "select min(ordered_date) from marts.fct_orders"),
+    "transactional_churn": Relation(_transactional_churn, "select min(ordered_date) from marts.fct_orders where is_counted", (*_CUSTOMER, "owner_id")),
     "pipeline": Relation(_pipeline, "select min(created_date) from marts.fct_deals"),
-    "retention": Relation(_retention, "select min(ordered_date) from marts.fct_orders where is_counted"),
+    "retention": Relation(_retention, "select min(ordered_date) from marts.fct_orders where is_counted", _CUSTOMER),
     "lead_funnel": Relation(_lead_funnel, "select min(created_date) from marts.fct_leads"),
 }

@@ -8,7 +8,9 @@ from pathlib import Path
 import duckdb
 import jinja2
 import pytest
+
 from models import metrics
+from models.metrics import definitions, relations
 
 ROOT = Path(__file__).resolve().parents[3]
 LAYER = ROOT / "models" / "layers" / "metrics"
@@ -187,6 +189,10 @@ def build_layer(con: duckdb.DuckDBPyConnection) -> None:
     }
     for path in sorted(LAYER.glob("mtr_*.sql")):
         con.execute(f"create or replace table metrics.{path.stem} as {jinja2.Template(path.read_text()).render(**names)}")
+    for model in definitions.from_files().models.values():
+        if model.engine:
+            rows = relations.stored(con, model.engine)  # noqa: F841 - DuckDB finds the relation by its name
+            con.execute(f"create or replace table {model.relation} as select * from rows")
 
 
 @pytest.fixture(scope="session")
@@ -201,7 +207,7 @@ def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def con(base_path: Path):
     """The small warehouse without subscriptions, read-only."""
-    connection = duckdb.connect(str(base_path), read_only=True, config={"TimeZone": "UTC"})
+    connection = duckdb.connect(str(base_path), read_only=True)
     yield connection
     connection.close()
 
@@ -209,7 +215,7 @@ def con(base_path: Path):
 @pytest.fixture(scope="session")
 def f1():
     """The small warehouse with the subscriptions of F1."""
-    connection = duckdb.connect(config={"TimeZone": "UTC"})
+    connection = duckdb.connect()
     create(connection)
     with_f1(connection)
     build_layer(connection)
@@ -220,7 +226,7 @@ def f1():
 @pytest.fixture
 def fresh():
     """A small warehouse of the test's own, which it may change."""
-    connection = duckdb.connect(config={"TimeZone": "UTC"})
+    connection = duckdb.connect()
     create(connection)
     build_layer(connection)
     yield connection
