@@ -5,6 +5,7 @@ Does not belong here: tables, DuckDB, dates, business definitions, publishing.
 """
 
 from ml.estimators.beta_geometric import BetaGeoNBD, ModifiedBetaGeoNBD
+from ml.estimators.conformal import SplitConformalInterval
 from ml.estimators.errors import DegenerateDataError
 from ml.estimators.gamma_gamma import GammaGamma
 from ml.estimators.pareto_nbd import ParetoNBD
@@ -17,5 +18,6 @@ __all__ = [
     "ModifiedBetaGeoNBD",
     "ParetoNBD",
     "ShiftedBetaGeometric",
+    "SplitConformalInterval",
     "rows_from_survivors",
 ]
