@@ -62,10 +62,11 @@ def resolve(con: duckdb.DuckDBPyConnection, run_id: str, run_at: datetime, rules
     with identity_state.one_transaction(con):
         ensure_tables(con)
         number = identity_state.start_run(con, run_id, run_at)
-        identity_nodes.build_records(con, landing)
-        identity_nodes.build_nodes(con, landing, number)
+        columns = identity_nodes.landing_columns(con, landing)
+        identity_nodes.build_records(con, landing, columns)
+        identity_nodes.build_nodes(con, landing, columns, number)
         identity_nodes.build_keys(con, rules)
-        unresolved = identity_graph.build_statements(con, landing, identity_nodes.landing_columns(con, landing))
+        unresolved = identity_graph.build_statements(con, landing, columns)
         identity_graph.build_links(con, rules, number)
         identity_graph.connect(con)
         identity_graph.build_exclusives(con, rules)
@@ -73,7 +74,7 @@ def resolve(con: duckdb.DuckDBPyConnection, run_id: str, run_at: datetime, rules
         identity_state.assign_customers(con)
         merges, splits = identity_state.log_changes(con, rules, run_id, run_at)
         identity_state.store_members(con, run_id)
-        identity_attributes.store_attributes(con, rules.survivorship, landing)
+        identity_attributes.store_attributes(con, rules.survivorship, landing, columns)
         refused = identity_review.store_review_list(con, rules, run_id)
         customers = con.execute("SELECT count(*) FROM identity.customer_attributes WHERE NOT is_lead_only").fetchone()[0]
         aliases = con.execute("SELECT count(*) FROM identity.aliases").fetchone()[0]

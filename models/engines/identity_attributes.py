@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import duckdb
 
-from models.engines.identity_nodes import ATTRIBUTES, landing_columns, quoted
+from models.engines.identity_nodes import ATTRIBUTES, Columns, quoted
 from models.engines.identity_rules import STRATEGIES, Survivorship
 
 # What an organisation relation is chosen by: the rule of the record's own column.
@@ -43,7 +43,7 @@ def survivorship_sql(survivorship: Survivorship, records: str = "identity_custom
         FROM {records} ANTI JOIN repeated USING (customer_id)"""
 
 
-def store_attributes(con: duckdb.DuckDBPyConnection, survivorship: Survivorship, schema: str) -> None:
+def store_attributes(con: duckdb.DuckDBPyConnection, survivorship: Survivorship, schema: str, columns: Columns) -> None:
     """Write `identity.customer_attributes` (one row per customer) and `identity.hierarchy` (person to organisation)."""
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE identity_customer_records AS
@@ -66,13 +66,12 @@ def store_attributes(con: duckdb.DuckDBPyConnection, survivorship: Survivorship,
                s.organisation_id, s.parent_organisation_id, s.created_at, s.updated_at, CASE WHEN s.is_deleted THEN s.deleted_at END AS deleted_at
         FROM customers AS c LEFT JOIN chosen AS s USING (customer_id) ORDER BY c.customer_id""",
         {"trusted": list(survivorship.trusted_sources)})
-    _store_hierarchy(con, schema)
+    _store_hierarchy(con, schema, columns.get("contacts", set()))
 
 
-def _store_hierarchy(con: duckdb.DuckDBPyConnection, schema: str) -> None:
+def _store_hierarchy(con: duckdb.DuckDBPyConnection, schema: str, present: set[str]) -> None:
     """A person belongs to an organisation since the first version of the record that names it."""
     con.execute("DELETE FROM identity.hierarchy")
-    present = landing_columns(con, schema).get("contacts", set())
     if "company_id" not in present:
         return
     updated, created = ("updated_at" if "updated_at" in present else "NULL::TIMESTAMP"), ("created_at" if "created_at" in present else "NULL::TIMESTAMP")

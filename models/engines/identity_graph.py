@@ -11,15 +11,20 @@ link that came with new rows cannot take an old customer apart, and a pair that 
 
 Where nothing contradicts, the order does not matter and the answer is the connected components, computed set-based in
 O(log n) rounds. Only components with a contradiction are walked link by link, each decision depending on those before it.
+
+DuckDB knows nothing of the size of tables written in the same transaction and then guesses join orders badly (two ends of a
+link joined with each other before either was looked up: n² rows). So the two ends of a link are looked up by LEFT JOIN, which
+keeps the order as written, and compared only behind a MATERIALIZED step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import duckdb
 import polars as pl
 
+from models.engines.identity_nodes import Columns, quoted
 from models.engines.identity_partition import Partition
 from models.engines.identity_rules import IdentityRules
 
@@ -27,7 +32,7 @@ from models.engines.identity_rules import IdentityRules
 _CHUNK = 50_000
 
 
-def build_statements(con: duckdb.DuckDBPyConnection, schema: str, present: Mapping[str, set[str]]) -> int:
+def build_statements(con: duckdb.DuckDBPyConnection, schema: str, present: Columns) -> int:
     """Temp table `identity_statements`: per pair of nodes what was said about it, `same` or `different`.
 
     A link names no node type: of the records with its ids, contacts are meant first, then leads, then companies. A pair that
@@ -40,36 +45,37 @@ def build_statements(con: duckdb.DuckDBPyConnection, schema: str, present: Mappi
         key = ", ".join(name for name in ("_source", "left_source", "left_id", "right_source", "right_id") if name in columns)
         gone = "coalesce(_is_tombstone, false)" if "_is_tombstone" in columns else "false"
         current = f"""SELECT left_source, left_id, right_source, right_id, lower(trim(decision)) AS decision, {gone} AS is_gone
-                      FROM "{schema}".identity_links QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {order or '1'}) = 1"""
+                      FROM {quoted(schema)}.identity_links QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {order or '1'}) = 1"""
     else:
         current = """SELECT NULL::VARCHAR AS left_source, NULL::VARCHAR AS left_id, NULL::VARCHAR AS right_source, NULL::VARCHAR AS right_id,
                             NULL::VARCHAR AS decision, false AS is_gone WHERE false"""
     con.execute(f"CREATE OR REPLACE TEMP TABLE identity_links_now AS SELECT row_number() OVER () AS link, * FROM ({current}) WHERE NOT is_gone")
     con.execute("""
+        CREATE OR REPLACE TEMP TABLE identity_meant AS
+        WITH lefts AS MATERIALIZED (
+            SELECT k.link, k.decision, k.right_source, k.right_id, n.node_number, n.node_type, n.customer_type
+            FROM identity_links_now AS k JOIN identity_nodes AS n ON n.source = k.left_source AND n.source_id = k.left_id
+            WHERE k.decision IN ('same', 'different'))
+        SELECT l.decision, l.node_number AS a, r.node_number AS b
+        FROM lefts AS l JOIN identity_nodes AS r ON r.source = l.right_source AND r.source_id = l.right_id AND r.customer_type = l.customer_type
+        QUALIFY row_number() OVER (PARTITION BY l.link ORDER BY l.customer_type = 'organisation',
+                                   (l.node_type = 'lead')::INT + (r.node_type = 'lead')::INT, l.node_type, r.node_type) = 1""")
+    con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_statements AS
-        WITH meant AS (
-            SELECT k.link, k.decision, l.node_number AS a, r.node_number AS b
-            FROM identity_links_now AS k
-            JOIN identity_nodes AS l ON l.source = k.left_source AND l.source_id = k.left_id
-            JOIN identity_nodes AS r ON r.source = k.right_source AND r.source_id = k.right_id AND r.customer_type = l.customer_type
-            QUALIFY row_number() OVER (PARTITION BY k.link ORDER BY l.customer_type = 'organisation',
-                                       (l.node_type = 'lead')::INT + (r.node_type = 'lead')::INT, l.node_type, r.node_type) = 1),
+        WITH lefts AS MATERIALIZED (
+            SELECT d.*, n.node_number, n.customer_type FROM identity.decisions AS d
+            JOIN identity_nodes AS n ON n.source = d.left_source AND n.node_type = d.left_type AND n.source_id = d.left_id),
         decided AS (
-            SELECT d.decision, l.node_number AS a, r.node_number AS b, d.decision_number
-            FROM identity.decisions AS d
-            JOIN identity_nodes AS l ON l.source = d.left_source AND l.node_type = d.left_type AND l.source_id = d.left_id
-            JOIN identity_nodes AS r ON r.source = d.right_source AND r.node_type = d.right_type AND r.source_id = d.right_id
+            SELECT l.decision, l.node_number AS a, r.node_number AS b
+            FROM lefts AS l
+            JOIN identity_nodes AS r ON r.source = l.right_source AND r.node_type = l.right_type AND r.source_id = l.right_id
                  AND r.customer_type = l.customer_type
-            QUALIFY row_number() OVER (PARTITION BY least(a, b), greatest(a, b) ORDER BY d.decision_number DESC) = 1)
+            QUALIFY row_number() OVER (PARTITION BY least(a, b), greatest(a, b) ORDER BY l.decision_number DESC) = 1)
         SELECT least(a, b) AS left_node, greatest(a, b) AS right_node, min(decision) AS decision   -- 'different' sorts before 'same'
-        FROM (SELECT decision, a, b FROM meant UNION ALL SELECT decision, a, b FROM decided)
-        WHERE decision IN ('same', 'different') AND a <> b
+        FROM (FROM identity_meant UNION ALL FROM decided)
+        WHERE a <> b
         GROUP BY ALL""")
-    return con.execute("""
-        SELECT count(*) FROM identity_links_now AS k
-        WHERE decision IS NULL OR decision NOT IN ('same', 'different')
-           OR NOT EXISTS (SELECT 1 FROM identity_nodes AS l JOIN identity_nodes AS r ON r.customer_type = l.customer_type
-                          WHERE l.source = k.left_source AND l.source_id = k.left_id AND r.source = k.right_source AND r.source_id = k.right_id)""").fetchone()[0]
+    return con.execute("SELECT (SELECT count(*) FROM identity_links_now) - (SELECT count(*) FROM identity_meant)").fetchone()[0]
 
 
 def build_links(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_number: int) -> None:
@@ -128,14 +134,16 @@ def _direct_links(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
                    (left_node BIGINT, right_node BIGINT, rule_number INTEGER, key_hash UUID, seen_id VARCHAR)""")
     insert = """INSERT INTO identity_direct
                 SELECT least(a, b), greatest(a, b), $number, CAST(md5($rule || '|' || named) AS UUID), seen_id FROM ({}) WHERE a <> b"""
-    from_column = """SELECT n.node_number AS a, o.node_number AS b, o.own_id AS named, n.own_id AS seen_id
-                     FROM identity_records AS r JOIN identity_nodes AS n USING (source, node_type, source_id)
-                     JOIN identity_nodes AS o ON o.source = r.source AND o.node_type = {} AND o.source_id = {}
-                     WHERE list_contains($types, r.node_type)"""
+    from_column = """WITH naming AS MATERIALIZED (
+                         SELECT n.node_number, n.own_id, source, {0} AS other_type, {1} AS other_id
+                         FROM identity_records AS r JOIN identity_nodes AS n USING (source, node_type, source_id)
+                         WHERE {1} IS NOT NULL AND list_contains($types, r.node_type))
+                     SELECT r.node_number AS a, o.node_number AS b, o.own_id AS named, r.own_id AS seen_id
+                     FROM naming AS r JOIN identity_nodes AS o ON o.source = r.source AND o.node_type = r.other_type AND o.source_id = r.other_id"""
     origins = {
         "identity_link": """SELECT left_node AS a, right_node AS b, least(l.own_id, r.own_id) || '|' || greatest(l.own_id, r.own_id) AS named,
                                    least(l.own_id, r.own_id) AS seen_id
-                            FROM identity_statements JOIN identity_nodes AS l ON l.node_number = left_node JOIN identity_nodes AS r ON r.node_number = right_node
+                            FROM identity_statements LEFT JOIN identity_nodes AS l ON l.node_number = left_node LEFT JOIN identity_nodes AS r ON r.node_number = right_node
                             WHERE decision = 'same' AND list_contains($types, l.node_type) AND list_contains($types, r.node_type)""",
         "merged_into": from_column.format("r.node_type", "r.merged_into_id"),
         # the contact it was converted to is surer than the one it was entered for
@@ -177,9 +185,10 @@ def connect(con: duckdb.DuckDBPyConnection) -> None:
                        FROM identity_components AS c LEFT JOIN identity_parents AS p USING (component)""")
         con.execute("""
             CREATE OR REPLACE TEMP TABLE identity_contracted AS
-            SELECT min(edge_number) AS edge_number, least(p.parent, q.parent) AS a, greatest(p.parent, q.parent) AS b
-            FROM identity_contracted AS e JOIN identity_parents AS p ON p.component = e.a JOIN identity_parents AS q ON q.component = e.b
-            WHERE p.parent <> q.parent GROUP BY ALL""")
+            WITH moved AS MATERIALIZED (
+                SELECT edge_number, p.parent AS a, q.parent AS b
+                FROM identity_contracted AS e LEFT JOIN identity_parents AS p ON p.component = e.a LEFT JOIN identity_parents AS q ON q.component = e.b)
+            SELECT min(edge_number) AS edge_number, least(a, b) AS a, greatest(a, b) AS b FROM moved WHERE a <> b GROUP BY ALL""")
     con.execute("""CREATE OR REPLACE TEMP TABLE identity_forest AS
                    SELECT left_node, right_node, rule_number, key_hash FROM identity_edges SEMI JOIN identity_taken USING (edge_number)""")
 
@@ -208,9 +217,11 @@ def settle_contested(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> No
     """Split the components that hold a contradiction; `identity_refused` lists the links that were not followed."""
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_contested AS
-        SELECT c.component FROM identity_statements AS s
-        JOIN identity_components AS c ON c.node_number = s.left_node JOIN identity_components AS d ON d.node_number = s.right_node AND d.component = c.component
-        WHERE s.decision = 'different'
+        WITH stated AS MATERIALIZED (
+            SELECT c.component AS a, d.component AS b FROM identity_statements AS s
+            LEFT JOIN identity_components AS c ON c.node_number = s.left_node LEFT JOIN identity_components AS d ON d.node_number = s.right_node
+            WHERE s.decision = 'different')
+        SELECT a AS component FROM stated WHERE a = b
         UNION
         SELECT component
         FROM (SELECT DISTINCT c.component, k.condition FROM identity_edges AS e JOIN identity_components AS c ON c.node_number = e.left_node
@@ -249,14 +260,20 @@ def _rows(con: duckdb.DuckDBPyConnection, sql: str) -> Iterator[tuple]:
 def _store(con: duckdb.DuckDBPyConnection, partition: Partition) -> None:
     """Put the groups of contested components, the links that made them and the refused links in place of what stood there."""
     number, text = pl.Int64, pl.String
-    labels = pl.DataFrame(partition.labels(), schema={"node_number": number, "component": number}, orient="row")  # noqa: F841 - read by name in SQL
     link = {"left_node": number, "right_node": number, "rule_number": pl.Int32}
-    accepted = pl.DataFrame(partition.accepted, schema={**link, "key": text}, orient="row")  # noqa: F841
-    refused = pl.DataFrame(partition.refused, schema={**link, "reason": text}, orient="row")  # noqa: F841
+    frames = {
+        "identity_labels": pl.DataFrame(partition.labels(), schema={"node_number": number, "component": number}, orient="row"),
+        "identity_accepted": pl.DataFrame(partition.accepted, schema={**link, "key": text}, orient="row"),
+        "identity_unfollowed": pl.DataFrame(partition.refused, schema={**link, "reason": text}, orient="row"),
+    }
+    for name, frame in frames.items():
+        con.register(name, frame)
     con.execute("""CREATE OR REPLACE TEMP TABLE identity_components AS
                    SELECT node_number, component FROM identity_components ANTI JOIN identity_disputed USING (node_number)
                    UNION ALL
-                   SELECT node_number, coalesce(labels.component, node_number) FROM identity_disputed LEFT JOIN labels USING (node_number)""")
+                   SELECT node_number, coalesce(labels.component, node_number) FROM identity_disputed LEFT JOIN identity_labels AS labels USING (node_number)""")
     con.execute("DELETE FROM identity_forest WHERE left_node IN (FROM identity_disputed)")
-    con.execute("INSERT INTO identity_forest SELECT left_node, right_node, rule_number, CAST(key AS UUID) FROM accepted")
-    con.execute("INSERT INTO identity_refused FROM refused")
+    con.execute("INSERT INTO identity_forest SELECT left_node, right_node, rule_number, CAST(key AS UUID) FROM identity_accepted")
+    con.execute("INSERT INTO identity_refused FROM identity_unfollowed")
+    for name in frames:
+        con.unregister(name)

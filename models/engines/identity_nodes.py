@@ -10,9 +10,13 @@ source and id. The first node of a customer founds it and gives it its id.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import duckdb
 
 from models.engines.identity_rules import IdentityRules
+
+Columns = Mapping[str, set[str]]   # table of the landing schema -> its columns
 
 # Each node type: its landing table, its key, and where the common columns of a record stand when not under their own name.
 ENTITIES = {
@@ -46,19 +50,18 @@ def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def landing_columns(con: duckdb.DuckDBPyConnection, schema: str) -> dict[str, set[str]]:
+def landing_columns(con: duckdb.DuckDBPyConnection, schema: str) -> Columns:
     """Columns of each table of the landing schema; an entity without a table counts as empty."""
-    rows = con.execute("""SELECT table_name, list(column_name) FROM information_schema.columns
-                          WHERE table_catalog = current_database() AND table_schema = ? GROUP BY ALL""", [schema]).fetchall()
+    rows = con.execute("""SELECT table_name, list(column_name) FROM duckdb_columns()
+                          WHERE database_name = current_database() AND schema_name = ? GROUP BY ALL""", [schema]).fetchall()
     return {table: set(columns) for table, columns in rows}
 
 
-def build_records(con: duckdb.DuckDBPyConnection, schema: str) -> None:
+def build_records(con: duckdb.DuckDBPyConnection, schema: str, columns: Columns) -> None:
     """Temp table `identity_records`: the current version of each contact, company and lead.
 
     A deleted record keeps the values it had: its facts must go on belonging to the same customer.
     """
-    columns = landing_columns(con, schema)
     selects = [_current_records(schema, node_type, columns[table])
                for node_type, (table, _, _) in ENTITIES.items() if table in columns]
     empty = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in {**ATTRIBUTES, **_OTHERS}.items())
@@ -93,10 +96,10 @@ def _current_records(schema: str, node_type: str, present: set[str]) -> str:
         QUALIFY row_number() OVER (PARTITION BY source, source_id ORDER BY is_tombstone, version) = 1"""
 
 
-def build_nodes(con: duckdb.DuckDBPyConnection, schema: str, run_number: int) -> None:
+def build_nodes(con: duckdb.DuckDBPyConnection, schema: str, columns: Columns, run_number: int) -> None:
     """Temp table `identity_nodes`, one row per known or referenced contact, company and lead, in founding order."""
     references = []
-    for table, present in sorted(landing_columns(con, schema).items()):
+    for table, present in sorted(columns.items()):
         for column, node_type in _REFERENCES.items():
             if column in present and ENTITIES[node_type][0] != table:
                 references.append((table, column, node_type))
@@ -193,8 +196,9 @@ def build_keys(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
 def _normalise_unicode(con: duckdb.DuckDBPyConnection) -> None:
     """Compatibility forms (full-width letters, ligatures) of e-mail addresses; DuckDB itself has only canonical composition."""
     found = con.execute(r"SELECT DISTINCT email AS raw FROM identity_records WHERE regexp_matches(email, '[^\x00-\x7F]')").pl()
-    normalised = found.with_columns(found["raw"].str.normalize("NFKC").alias("normalised"))  # noqa: F841 - read by name below
-    con.execute("CREATE OR REPLACE TEMP TABLE identity_unicode AS SELECT CAST(raw AS VARCHAR) AS raw, CAST(normalised AS VARCHAR) AS normalised FROM normalised")
+    con.register("identity_composed", found.with_columns(found["raw"].str.normalize("NFKC").alias("normalised")))
+    con.execute("CREATE OR REPLACE TEMP TABLE identity_unicode AS SELECT CAST(raw AS VARCHAR) AS raw, CAST(normalised AS VARCHAR) AS normalised FROM identity_composed")
+    con.unregister("identity_composed")
 
 
 def _phone_countries(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:

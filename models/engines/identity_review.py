@@ -29,18 +29,20 @@ def store_review_list(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_
         INSERT INTO identity.review_list
         WITH apart AS (
             SELECT DISTINCT least(l.customer_id, r.customer_id) AS a, greatest(l.customer_id, r.customer_id) AS b
-            FROM identity_statements AS s JOIN identity_assigned AS l ON l.node_number = s.left_node JOIN identity_assigned AS r ON r.node_number = s.right_node
-            WHERE s.decision = 'different')
-        SELECT l.customer_id, r.customer_id, l.source, l.node_type, l.source_id, r.source, r.node_type, r.source_id,
-               p.probability, p.matched_fields, p.reason, $run_id
-        FROM identity_pairs AS p
-        JOIN identity_assigned AS l ON l.node_number = p.left_node
-        JOIN identity_assigned AS r ON r.node_number = p.right_node
-        WHERE l.customer_id <> r.customer_id
-          AND (least(l.customer_id, r.customer_id), greatest(l.customer_id, r.customer_id)) NOT IN (SELECT (a, b) FROM apart)
-        QUALIFY row_number() OVER (PARTITION BY least(l.customer_id, r.customer_id), greatest(l.customer_id, r.customer_id)
-                                   ORDER BY p.probability DESC NULLS LAST, p.left_node, p.right_node, p.reason) = 1
-        ORDER BY p.probability DESC NULLS FIRST, p.left_node, p.right_node LIMIT $pairs""", {"run_id": run_id, "pairs": rules.review.max_pairs})
+            FROM identity_statements AS s LEFT JOIN identity_assigned AS l ON l.node_number = s.left_node LEFT JOIN identity_assigned AS r ON r.node_number = s.right_node
+            WHERE s.decision = 'different'),
+        named AS MATERIALIZED (
+            SELECT p.*, l.customer_id AS left_customer, r.customer_id AS right_customer, l.source AS left_source, l.node_type AS left_type, l.source_id AS left_id,
+                   r.source AS right_source, r.node_type AS right_type, r.source_id AS right_id,
+                   least(left_customer, right_customer) AS a, greatest(left_customer, right_customer) AS b
+            FROM identity_pairs AS p
+            LEFT JOIN identity_assigned AS l ON l.node_number = p.left_node
+            LEFT JOIN identity_assigned AS r ON r.node_number = p.right_node)
+        SELECT left_customer, right_customer, left_source, left_type, left_id, right_source, right_type, right_id, probability, matched_fields, reason, $run_id
+        FROM named ANTI JOIN apart USING (a, b)
+        WHERE a <> b
+        QUALIFY row_number() OVER (PARTITION BY a, b ORDER BY probability DESC NULLS LAST, left_node, right_node, reason) = 1
+        ORDER BY probability DESC NULLS FIRST, left_node, right_node LIMIT $pairs""", {"run_id": run_id, "pairs": rules.review.max_pairs})
     return con.execute("SELECT count(*) FROM (SELECT DISTINCT left_node, right_node FROM identity_refused)").fetchone()[0]
 
 
@@ -55,13 +57,13 @@ def scored_pairs(review: ReviewRules) -> tuple[str, dict[str, float]]:
         INSERT INTO identity_pairs
         WITH customers AS (
             SELECT f.*, a.customer_id FROM identity_features AS f JOIN identity_assigned AS a USING (node_number) WHERE a.customer_type = 'person'),
-        candidates AS ({blocks})
-        SELECT left_node, right_node, round(1 / (1 + exp(-least(700, greatest(-700, $prior + {" + ".join(weights)})))), 6) AS probability,
-               list_filter([{matched}], lambda name : name IS NOT NULL), 'probable'
-        FROM candidates
-        JOIN customers AS l ON l.node_number = left_node
-        JOIN customers AS r ON r.node_number = right_node
-        WHERE probability >= $min_probability"""
+        candidates AS ({blocks}),
+        scored AS MATERIALIZED (SELECT left_node, right_node, round(1 / (1 + exp(-least(700, greatest(-700, $prior + {" + ".join(weights)})))), 6) AS probability,
+               list_filter([{matched}], lambda name : name IS NOT NULL) AS matched_fields
+            FROM candidates
+            LEFT JOIN customers AS l ON l.node_number = left_node
+            LEFT JOIN customers AS r ON r.node_number = right_node)
+        SELECT left_node, right_node, probability, matched_fields, 'probable' FROM scored WHERE probability >= $min_probability"""
     return sql, {"prior": math.log(review.prior_match_rate / (1 - review.prior_match_rate)), "near": review.near_similarity,
                  "block_size": review.max_block_size, "min_probability": review.min_probability}
 

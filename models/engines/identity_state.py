@@ -111,34 +111,39 @@ def log_changes(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_id: st
                     [[number, rule.id, rule.evidence, rule.kind == "key"] for number, rule in enumerate(rules.rules)])
     merges = con.execute("""
         INSERT INTO identity.merge_log
-        SELECT $run_id, 'merge', rule, coalesce(l.previous_id, l.own_id), coalesce(r.previous_id, r.own_id),
-               l.source, l.node_type, l.source_id, r.source, r.node_type, r.source_id,
-               CASE WHEN is_key THEN evidence || ' (value ' || left(CAST(key_hash AS VARCHAR), 8) || ', ' || holders || ' records)' ELSE evidence END, $run_at
-        FROM identity_forest
-        JOIN identity_rule_names USING (rule_number)
-        LEFT JOIN (SELECT key_hash, count(*) AS holders FROM identity_holders GROUP BY ALL) USING (key_hash)
-        JOIN identity_assigned AS l ON l.node_number = left_node
-        JOIN identity_assigned AS r ON r.node_number = right_node
-        WHERE coalesce(l.previous_id, l.own_id) <> coalesce(r.previous_id, r.own_id)
-        ORDER BY left_node, right_node""", {"run_id": run_id, "run_at": run_at}).fetchone()[0]
+        WITH joined AS MATERIALIZED (
+            SELECT f.left_node, f.right_node, n.rule, coalesce(l.previous_id, l.own_id) AS left_before, coalesce(r.previous_id, r.own_id) AS right_before,
+                   l.source AS left_source, l.node_type AS left_type, l.source_id AS left_id, r.source AS right_source, r.node_type AS right_type, r.source_id AS right_id,
+                   CASE WHEN is_key THEN evidence || ' (value ' || left(CAST(f.key_hash AS VARCHAR), 8) || ', ' || h.holders || ' records)' ELSE evidence END AS evidence
+            FROM identity_forest AS f
+            JOIN identity_rule_names AS n USING (rule_number)
+            LEFT JOIN (SELECT key_hash, count(*) AS holders FROM identity_holders GROUP BY ALL) AS h ON h.key_hash = f.key_hash
+            LEFT JOIN identity_assigned AS l ON l.node_number = f.left_node
+            LEFT JOIN identity_assigned AS r ON r.node_number = f.right_node)
+        SELECT $run_id, 'merge', rule, left_before, right_before, left_source, left_type, left_id, right_source, right_type, right_id, evidence, $run_at
+        FROM joined WHERE left_before <> right_before ORDER BY left_node, right_node""", {"run_id": run_id, "run_at": run_at}).fetchone()[0]
     splits = con.execute("""
         INSERT INTO identity.merge_log
         WITH parts AS (
             SELECT previous_id, customer_id, min(node_number) AS founder FROM identity_assigned WHERE previous_id IS NOT NULL GROUP BY ALL),
         homes AS (   -- the part that keeps the id, or the first one when the founder itself has gone
             SELECT previous_id, arg_min(founder, (customer_id <> previous_id, founder)) AS home FROM parts GROUP BY ALL HAVING count(*) > 1),
-        stated AS (
-            SELECT DISTINCT l.previous_id FROM identity_statements AS s
-            JOIN identity_assigned AS l ON l.node_number = s.left_node JOIN identity_assigned AS r ON r.node_number = s.right_node
-            WHERE s.decision = 'different' AND l.previous_id = r.previous_id)
+        named AS MATERIALIZED (
+            SELECT l.previous_id, r.previous_id AS other_id FROM identity_statements AS s
+            LEFT JOIN identity_assigned AS l ON l.node_number = s.left_node LEFT JOIN identity_assigned AS r ON r.node_number = s.right_node
+            WHERE s.decision = 'different'),
+        stated AS (SELECT DISTINCT previous_id FROM named WHERE previous_id = other_id),
+        parted AS MATERIALIZED (
+            SELECT p.previous_id, p.founder, h.home FROM parts AS p JOIN homes AS h USING (previous_id))
         SELECT $run_id, 'unmerge', CASE WHEN s.previous_id IS NULL THEN 'evidence_gone' ELSE 'identity_link' END, l.customer_id, r.customer_id,
                l.source, l.node_type, l.source_id, r.source, r.node_type, r.source_id,
                CASE WHEN s.previous_id IS NULL THEN 'what joined them no longer holds' ELSE 'stated to be different' END, $run_at
-        FROM parts AS p JOIN homes AS h ON h.previous_id = p.previous_id AND h.home <> p.founder
+        FROM parted AS p
         LEFT JOIN stated AS s ON s.previous_id = p.previous_id
-        JOIN identity_assigned AS l ON l.node_number = h.home
-        JOIN identity_assigned AS r ON r.node_number = p.founder
-        ORDER BY h.home, p.founder""", {"run_id": run_id, "run_at": run_at}).fetchone()[0]
+        LEFT JOIN identity_assigned AS l ON l.node_number = p.home
+        LEFT JOIN identity_assigned AS r ON r.node_number = p.founder
+        WHERE p.home <> p.founder
+        ORDER BY p.home, p.founder""", {"run_id": run_id, "run_at": run_at}).fetchone()[0]
     return merges, splits
 
 
