@@ -43,8 +43,8 @@ _MONEY = "DECIMAL(18,4)"
 
 # Columns of the answers: a breakdown cannot carry one of these names beside them.
 _RESERVED = frozenset(
-    "period_grain cohort_period period_number period_start cohort_size active revenue rate revenue_per_head is_complete "
-    "reason n cohort_count".split()
+    ("period_grain", "cohort_period", "period_number", "period_start", "cohort_size", "active", "revenue", "rate")
+    + ("revenue_per_head", "is_complete", "reason", "n", "cohort_count")
 )
 
 

@@ -232,6 +232,15 @@ def test_a_switch_of_currency_is_worth_only_its_difference_on_that_day(con):
     assert sum(p["retained_mrr"] for p in parts) == 90
 
 
+def test_a_switch_of_currency_at_the_same_value_is_neither_up_nor_down(con):
+    add(con, "s", "A", "2026-08-10", "2026-09-10", 100, "USD")
+    add(con, "s", "A", "2026-09-10", None, 90, "EUR")
+    add_rates(con, ("USD", date(2026, 8, 1), "0.90"))
+    row = moved(con, date(2026, 9, 1))
+    assert (row["opening_mrr"], row["expansion"], row["contraction"], row["closing_mrr"]) == (90, 0, 0, 90)
+    assert {r["contraction"] for r in movements.run(con, spec(), SEPTEMBER).to_dicts()} == {Decimal(0)}
+
+
 def test_amounts_in_their_own_currency_have_no_fx(con):
     add(con, "s", "A", "2026-08-10", None, 100, "USD")
     add_rates(con, ("USD", date(2026, 8, 1), "0.90"), ("USD", date(2026, 9, 15), "0.80"))
