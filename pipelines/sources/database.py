@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
@@ -113,15 +114,15 @@ class Database:
             kinds = {c: k for c, k in kinds.items() if c.lower() in wanted}
         if not kinds:
             raise self._fault(f"the table {name} has none of the columns that are needed", f"Needed: {', '.join(only or [])}.", field=name)
-        schema = pa.schema([(c, pa.string()) for c in kinds])
+        schema = dict.fromkeys(kinds, pl.String)
         text = work / f"{name}.text.parquet"
         rows = 0
         try:
-            with pq.ParquetWriter(text, schema, compression="zstd") as writer:
+            with pq.ParquetWriter(text, pl.DataFrame(schema=schema).to_arrow().schema, compression="zstd") as writer:
                 for chunk in self.dialect.batches(self.raw, select, list(kinds), parameters, FETCH_ROWS):
-                    writer.write_batch(pa.record_batch([pa.array(values, pa.string()) for values in zip(*chunk)], schema=schema))
+                    writer.write_table(pl.DataFrame(dict(zip(kinds, zip(*chunk, strict=True), strict=True)), schema=schema).to_arrow())
                     rows += len(chunk)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, pl.exceptions.PolarsError) as error:
             raise self._fault(f"the table {name} holds text that cannot be read: {error}", "Leave the column out with a query under `tables:`.", field=name) from None
         except Exception as error:
             raise self._explained(error, name) from None

@@ -283,7 +283,7 @@ class _Runner:
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise self._fault(f"{where} is not one SELECT statement", where, "Write a single SELECT (WITH … SELECT is fine).")
         try:
-            names = [row[0] for row in self.con.execute(f"DESCRIBE SELECT * FROM ({sql}\n) AS q").fetchall()]
+            names = [row[0] for row in self.con.execute(f"DESCRIBE {sql}").fetchall()]
         except duckdb.Error as error:
             raise self._explained(error, where, sql) from None
         lowered = [n.lower() for n in names]

@@ -20,7 +20,6 @@ from typing import Any
 import duckdb
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data_contracts.errors import SourceError
 from pipelines.sources.base import MAX_COLUMNS
@@ -29,7 +28,7 @@ from pipelines.sources.files import SourceFile
 DELIMITERS = (",", ";", "\t", "|")
 MAX_LINE = 4 * 1024**2        # bytes; a longer line is an unclosed quote or a broken export, and is rejected
 MAX_RAW = 65_536              # characters of a rejected line that are kept
-REJECT_SCHEMA = pa.schema([("_file", pa.string()), ("_row_number", pa.int64()), ("_raw", pa.string()), ("_reason", pa.string())])
+REJECT_SCHEMA = {"_file": pl.String, "_row_number": pl.Int64, "_raw": pl.String, "_reason": pl.String}
 WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüýßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝœŒšŠžŽŸ€£¥§°²³µ·«»¿¡ªº©®™…–—‘’‚“”„•\u00a0")
 PARQUET = "(FORMAT parquet, COMPRESSION zstd)"
 _serial = count(1)
@@ -214,6 +213,7 @@ def _csv_to_parquet(job: Job, path: Path, delimiter: str, names: list[str], numb
               f"FROM {literal(str(plain))} r ASOF LEFT JOIN {rows}_gaps g ON r._n >= g._n")
     total = con.execute(f"COPY ({select} ORDER BY _row_number) TO {literal(str(job.target))} {PARQUET}").fetchone()[0]
     plain.unlink()
+    con.execute(f"DROP TABLE {rows}_gaps")
     return total
 
 
@@ -227,6 +227,8 @@ def _csv_rejects(job: Job, path: Path, table: str) -> list[tuple[str, int | None
                 raw = "base64:" + base64.b64encode(_bytes_of_line(handle, position)).decode()
                 message = "the line is not valid UTF-8"
             result.append((job.file.name, line, raw or "", message.splitlines()[0]))
+    for name in (table, table.replace("rejects_", "rejects_scan_")):
+        job.con.execute(f"DROP TABLE {name}")
     return result
 
 
@@ -247,7 +249,7 @@ def _read_jsonl(job: Job) -> Reading:
     number, con = next(_serial), job.con
     lines, table = job.work / f"json_{number}.parquet", f"rejects_{number}"
     options = f"auto_detect=false, header=false, delim='\x01', quote='', escape='', columns={{'line': 'VARCHAR'}}, max_line_size={MAX_LINE}, buffer_size={MAX_LINE * 8}"
-    options += f", ignore_errors=true, store_rejects=true, rejects_table='{table}', rejects_scan='{table}_scan'"
+    options += f", ignore_errors=true, store_rejects=true, rejects_table='{table}', rejects_scan='rejects_scan_{number}'"
     con.execute(f"COPY (SELECT row_number() OVER () AS _n, line FROM read_csv({literal(str(path))}, {options})) TO {literal(str(lines))} {PARQUET}")
     con.execute(f"CREATE TEMP VIEW json_{number} AS SELECT *, CASE WHEN json_valid(line) THEN json_type(line) END AS kind FROM {literal(str(lines))}")
     rejects = _csv_rejects(job, path, table)
@@ -310,8 +312,7 @@ READERS: dict[str, Callable[[Job], Reading]] = {"csv": _read_csv, "jsonl": _read
 
 def write_rejects(rejects: list[tuple[str, int | None, str, str]], target: Path) -> None:
     """Rejected lines as Parquet (`_file`, `_row_number`, `_raw`, `_reason`)."""
-    columns = list(zip(*rejects)) or [[], [], [], []]
-    pq.write_table(pa.table([pa.array(list(c), type=f.type) for c, f in zip(columns, REJECT_SCHEMA)], schema=REJECT_SCHEMA), target)
+    pl.DataFrame(rejects, schema=REJECT_SCHEMA, orient="row").write_parquet(target)
 
 
 def union(con: duckdb.DuckDBPyConnection, parts: list[Path], target: Path) -> int:

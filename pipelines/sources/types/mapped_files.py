@@ -115,7 +115,7 @@ def _distinct(files: list[SourceFile], records: dict[Path, FileRecord], batch: B
 
 
 def _once(records: dict[Path, FileRecord]) -> list[FileRecord]:
-    return list({r.sha256: r for r in records.values()}.values())
+    return list({r.sha256: r for r in reversed(records.values())}.values())[::-1]
 
 
 SOURCE = MappedFiles()
