@@ -24,7 +24,7 @@ _KIND_SHARE = world.shares([0.2, 0.4, 0.08, 0.1, 0.03, 0.12, 0.07])
 _OUTCOMES = ("reached", "no answer", "agreed next step", "not interested")
 _SUBJECTS = ("Your question", "Offer", "Follow-up", "Invoice", "Delivery", "Check-in")
 _CASE_STATES = ("open", "waiting", "solved", "closed")
-_SATISFIED = 0.86
+_SATISFIED = 0.88
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ MAPPING_FILE = _HERE / "mapping.yml"
 """How the CRM's tables become canonical entities: the same kind of file a user writes for their own database."""
 
 BLOCK = 20_000
-"""Contacts simulated at a time; a block needs roughly 600 MB, whatever the whole company's size."""
+"""Contacts simulated at a time; a block keeps the process near 200 MB, whatever the whole company's size."""
 
 FEWEST_CUSTOMERS = 50
 """Below this the world is too small to draw at all; from 300 on practically every phenomenon occurs at least once."""

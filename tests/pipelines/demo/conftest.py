@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import yaml
 
+from data_contracts.contract import load_contracts
 from pipelines.sources.demo import MAPPING_FILE, simulate
 
 END = date(2026, 11, 22)
@@ -49,6 +50,18 @@ class World:
         for name, frame in self.truth.items():
             connection.register(f"true_{name}", frame.to_arrow())
         return connection
+
+    @cached_property
+    def typed(self) -> dict[str, pl.DataFrame]:
+        """The canonical entities with the types of their contracts; timestamps are naive UTC."""
+        frames = {}
+        for entity, contract in load_contracts().items():
+            columns = [
+                f"""timezone('UTC', cast("{c.name}" as timestamptz)) as "{c.name}\"""" if c.physical_type == "TIMESTAMP" else f'cast("{c.name}" as {c.physical_type}) as "{c.name}"'
+                for c in contract.columns
+            ]
+            frames[entity] = self.query(f"select {', '.join(columns)} from {entity}")
+        return frames
 
     def query(self, sql: str) -> pl.DataFrame:
         """Ask over canonical entities by name and tables of the truth as `true_<name>`."""
