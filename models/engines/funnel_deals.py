@@ -77,7 +77,7 @@ def counts_sql(spec: DealFunnelSpec) -> tuple[str, dict[str, Any]]:
 stages AS ({stages}),
 entered AS (
     SELECT c.deal_id, c.pipeline, c.is_lost, s.place,
-        row_number() OVER (PARTITION BY c.deal_id ORDER BY v.entered_at, v.exited_at NULLS LAST, s.place) AS n
+        row_number() OVER (PARTITION BY c.deal_id ORDER BY v.entered_at, v.visit_number) AS n
     FROM chosen AS c
     JOIN {relation(spec.visits)} AS v ON v.deal_id = c.deal_id
     JOIN stages AS s ON s.pipeline IS NOT DISTINCT FROM c.pipeline AND s.stage = v.stage

@@ -125,12 +125,14 @@ def lead_lifecycle_log(
 def deal_stages_log(
     visits: str = "marts.fct_deal_stage_visits", deals: str = "marts.fct_deals"
 ) -> EventLog:
-    """Deals through their stages; a step is the stage, an occurrence is one visit, the entity is the deal."""
+    """Deals through their stages; a step is the stage, an occurrence is one visit, the entity is the deal.
+
+    ``visit_number`` counts a deal's visits in their order, so that two at one instant keep it.
+    """
     attributes = ("pipeline", "channel", "campaign_id", "owner_id", "customer_id")
     return EventLog(
-        "SELECT v.deal_id AS entity_id, v.stage AS name, v.entered_at AS occurred_at, "
-        "row_number() OVER (PARTITION BY v.deal_id ORDER BY v.entered_at, v.exited_at NULLS LAST, v.visit_number) "
-        "AS sequence, v.deal_id || ':' || v.stage || ':' || v.visit_number AS event_id, "
+        "SELECT v.deal_id AS entity_id, v.stage AS name, v.entered_at AS occurred_at, v.visit_number AS sequence, "
+        "v.deal_id || ':' || v.visit_number AS event_id, "
         "v.pipeline, d.channel, d.campaign_id, d.owner_id, d.customer_id "
         f"FROM {relation(visits)} AS v JOIN {relation(deals)} AS d USING (deal_id)",
         attributes,

@@ -45,7 +45,7 @@ def load(con, deals: dict[str, list[str]], step: timedelta = timedelta(days=1)) 
         rows.append((deal, "sales", bool(path) and path[-1] == "Lost", START, None, None, None, None))
         for i, stage in enumerate(path):
             left = START + step * (i + 1) if i + 1 < len(path) else None
-            visits.append((deal, "sales", stage, path[: i + 1].count(stage), START + step * i, left))
+            visits.append((deal, "sales", stage, i + 1, START + step * i, left))
     if rows:
         con.executemany("INSERT INTO marts.fct_deals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     if visits:
@@ -95,7 +95,7 @@ def test_durations_of_the_first_visit_and_of_all_visits_are_both_offered(con):
     load(con, {"D1": F4["D1"]})
     con.execute(
         "UPDATE marts.fct_deal_stage_visits SET exited_at = exited_at + INTERVAL 9 DAY "
-        "WHERE stage = 'Qualified' AND visit_number = 2"
+        "WHERE stage = 'Qualified' AND visit_number = 4"
     )
     got = funnel_deals.stage_durations(con, DealFunnelSpec(), date(2026, 6, 1))
     found = {(r["stage"], r["visit_basis"]): r for r in got.iter_rows(named=True)}
