@@ -88,90 +88,109 @@ def movements(
     )
     terms = cut_at_requests(log) if churn_dated == "cancel_request" else log.terms
     terms = [t for t in terms if t.mrr and t.valid_from <= watermark and (t.valid_to is None or t.valid_to > t.valid_from)]
-    today = local_day(watermark, zone)
     result = {}
     for customer in {t.customer_id for t in terms}:
-        own = [t for t in terms if t.customer_id == customer]
-        currencies = sorted({t.currency for t in own})
+        book = Book([t for t in terms if t.customer_id == customer], log, zone, reporting, watermark)
+        result |= {(start, customer, c): row for (start, c), row in book.rows(periods).items()}
+    return result
 
-        def balances(started, ended):
-            return {
-                c: sum((t.mrr for t in own if t.currency == c and started(t) and not ended(t)), Decimal(0))
-                for c in currencies
-            }
 
-        def has_ended(t):
-            return t.valid_to is not None and t.valid_to <= watermark
+@dataclass
+class Book:
+    """One customer's terms, asked for balances again and again."""
 
-        def value(amount, currency, day):
-            if not amount:
-                return Decimal(0)
-            return (amount * rate_on(log, currency, day, reporting)).quantize(CENT_OF_CENT, ROUND_HALF_UP)
+    terms: list[Term]
+    log: Log
+    zone: str
+    reporting: str
+    watermark: datetime
 
-        instants = sorted({t.valid_from for t in own} | {t.valid_to for t in own if has_ended(t)})
-        ever_paid = False
-        kinds = []
-        for instant in instants:
-            before = balances(lambda t: t.valid_from < instant, lambda t: has_ended(t) and t.valid_to < instant)
-            after = balances(lambda t: t.valid_from <= instant, lambda t: has_ended(t) and t.valid_to <= instant)
-            day = local_day(instant, zone)
-            was, now = any(b > 0 for b in before.values()), any(b > 0 for b in after.values())
-            net = sum(value(after[c], c, day) - value(before[c], c, day) for c in currencies)
+    def sums(self, running: list[Term]) -> dict[str, Decimal]:
+        totals = {term.currency: Decimal(0) for term in self.terms}
+        for term in running:
+            totals[term.currency] += term.mrr
+        return totals
+
+    def has_ended(self, term: Term) -> bool:
+        return term.valid_to is not None and term.valid_to <= self.watermark
+
+    def just_before(self, instant: datetime) -> dict[str, Decimal]:
+        started = [t for t in self.terms if t.valid_from < instant]
+        return self.sums([t for t in started if not (self.has_ended(t) and t.valid_to < instant)])
+
+    def just_after(self, instant: datetime) -> dict[str, Decimal]:
+        started = [t for t in self.terms if t.valid_from <= instant]
+        return self.sums([t for t in started if not (self.has_ended(t) and t.valid_to <= instant)])
+
+    def as_the_day_begins(self, day: date) -> dict[str, Decimal]:
+        started = [t for t in self.terms if local_day(t.valid_from, self.zone) < day]
+        return self.sums([t for t in started if not (self.has_ended(t) and local_day(t.valid_to, self.zone) < day)])
+
+    def value(self, amount: Decimal, currency: str, day: date) -> Decimal:
+        if not amount:
+            return Decimal(0)
+        return (amount * rate_on(self.log, currency, day, self.reporting)).quantize(CENT_OF_CENT, ROUND_HALF_UP)
+
+    def changes(self) -> list[tuple[date, str, dict, dict]]:
+        """(local day, kind, balances before, balances after) of every instant that changes anything."""
+        instants = {t.valid_from for t in self.terms} | {t.valid_to for t in self.terms if self.has_ended(t)}
+        found, ever_paid = [], False
+        for instant in sorted(instants):
+            before, after, day = self.just_before(instant), self.just_after(instant), local_day(instant, self.zone)
             if before == after:
                 continue
+            was, now = any(b > 0 for b in before.values()), any(b > 0 for b in after.values())
             if not was and now:
                 kind = "reactivation" if ever_paid else "new"
             elif was and not now:
                 kind = "churn"
             else:
+                net = sum(self.value(after[c], c, day) - self.value(before[c], c, day) for c in after)
                 kind = "expansion" if net >= 0 else "contraction"
             ever_paid = ever_paid or now
-            kinds.append((instant, day, kind, before, after))
+            found.append((day, kind, before, after))
+        return found
 
+    def rows(self, periods: list[tuple[date, date]]) -> dict[tuple[date, str], dict]:
+        today, changes, result = local_day(self.watermark, self.zone), self.changes(), {}
         for start, end in periods:
-            if start > today:
-                continue
-            last_day = min(end - timedelta(days=1), today)
-            opening = balances(
-                lambda t: local_day(t.valid_from, zone) < start,
-                lambda t: has_ended(t) and local_day(t.valid_to, zone) < start,
-            )
-            closing = balances(
-                lambda t: local_day(t.valid_from, zone) < end,
-                lambda t: has_ended(t) and local_day(t.valid_to, zone) < end,
-            )
-            inside = [k for k in kinds if start <= k[1] < end]
-            rows = {}
-            for c in currencies:
-                row = {name: Decimal(0) for name in FLOWS}
-                row["opening_mrr"] = value(opening[c], c, start - timedelta(days=1))
-                row["closing_mrr"] = value(closing[c], c, last_day)
-                fx, held = Decimal(0), row["opening_mrr"]
-                for _, day, kind, before, after in inside:
-                    low, high = value(before[c], c, day), value(after[c], c, day)
-                    fx += low - held
-                    held = high
-                    row[kind] += (low - high) if kind in ("contraction", "churn") else (high - low)
-                row["fx"] = fx + row["closing_mrr"] - held
-                rows[c] = row
-            total_open = sum(r["opening_mrr"] for r in rows.values())
-            total_close = sum(r["closing_mrr"] for r in rows.values())
-            is_opening, is_closing = any(b > 0 for b in opening.values()), any(b > 0 for b in closing.values())
-            has_new = any(k[2] == "new" for k in inside)
-            has_churn = any(k[2] == "churn" for k in inside)
-            for c, row in rows.items():
-                still = not any(k[3][c] != k[4][c] for k in inside)
-                if not opening[c] and not closing[c] and still:
-                    continue
-                if not any(row.values()) and not is_opening and not is_closing:
-                    continue
+            if start <= today:
+                inside = [change for change in changes if start <= change[0] < end]
+                closed_on = min(end - timedelta(days=1), today)
+                for currency, row in self.period(start, end, closed_on, inside).items():
+                    row["is_complete"] = end <= today
+                    result[start, currency] = row
+        return result
+
+    def period(self, start: date, end: date, closed_on: date, inside: list) -> dict[str, dict]:
+        opening, closing = self.as_the_day_begins(start), self.as_the_day_begins(end)
+        rows = {}
+        for c in opening:
+            row = {name: Decimal(0) for name in FLOWS}
+            row["opening_mrr"] = self.value(opening[c], c, start - timedelta(days=1))
+            row["closing_mrr"] = self.value(closing[c], c, closed_on)
+            fx, held = Decimal(0), row["opening_mrr"]
+            for day, kind, before, after in inside:
+                low, high = self.value(before[c], c, day), self.value(after[c], c, day)
+                fx += low - held
+                held = high
+                row[kind] += (low - high) if kind in ("contraction", "churn") else (high - low)
+            row["fx"] = fx + row["closing_mrr"] - held
+            rows[c] = row
+        total_open = sum(r["opening_mrr"] for r in rows.values())
+        total_close = sum(r["closing_mrr"] for r in rows.values())
+        is_opening, is_closing = any(b > 0 for b in opening.values()), any(b > 0 for b in closing.values())
+        kinds = {change[1] for change in inside}
+        shown = {}
+        for c, row in rows.items():
+            touched = opening[c] or closing[c] or any(before[c] != after[c] for _, _, before, after in inside)
+            if touched and (any(row.values()) or is_opening or is_closing):
                 row["retained_mrr"] = row["opening_mrr"] if total_open <= total_close else row["closing_mrr"]
                 row["is_opening"], row["is_closing"] = is_opening, is_closing
                 row["is_churned_logo"] = is_opening and not is_closing
-                row["is_new_logo"], row["same_period"] = has_new, has_new and has_churn
-                row["is_complete"] = end <= today
-                result[start, customer, c] = row
-    return result
+                row["is_new_logo"], row["same_period"] = "new" in kinds, {"new", "churn"} <= kinds
+                shown[c] = row
+        return shown
 
 
 def summary(rows: dict[tuple[date, str, str], dict], start: date) -> dict[str, object]:

@@ -43,7 +43,7 @@ def random_log(rng: random.Random, customers: int, prefix: str = "") -> oracle.L
             name = f"{prefix}{customer}-{subscription}"
             edges = sorted(set(rng.sample(pool, rng.randrange(2, len(pool) + 1)))) if len(pool) > 1 else pool
             currency = rng.choice(["EUR", "EUR", "USD", "JPY"])
-            for start, end in zip(edges, [*edges[1:], None]):
+            for start, end in zip(edges, [*edges[1:], None], strict=True):
                 if end is None and rng.random() < 0.5 or rng.random() < 0.15:
                     continue
                 if rng.random() < 0.2:
@@ -62,7 +62,7 @@ def random_periods(rng: random.Random) -> Periods:
         grain = rng.choice(["week", "month", "quarter", "year"])
         return Periods.of_range(grain, start, end, rng.choice(["monday", "sunday", "wednesday"]))
     edges = sorted({date(2024, 1, 1) + timedelta(days=rng.randrange(730)) for _ in range(8)})
-    return Periods.of_list(list(zip(edges[::2], edges[1::2])) or [(edges[0], edges[0] + timedelta(days=1))])
+    return Periods.of_list(list(zip(edges[::2], edges[1::2], strict=False)) or [(edges[0], edges[0] + timedelta(days=1))])
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def load(con, log: oracle.Log) -> None:
     for table, rows in (("terms", terms), ("subscriptions", requests), ("rates", rates)):
         if rows:
             columns = ", ".join(f"unnest($c{i})" for i in range(len(rows[0])))
-            con.execute(f"INSERT INTO {table} SELECT {columns}", {f"c{i}": list(c) for i, c in enumerate(zip(*rows))})
+            con.execute(f"INSERT INTO {table} SELECT {columns}", {f"c{i}": list(c) for i, c in enumerate(zip(*rows, strict=True))})
 
 
 def compare(con, log: oracle.Log, periods: Periods, spec: movements.MovementSpec, what: str) -> None:
@@ -177,7 +177,7 @@ def test_transactional_churn_agrees_with_brute_force(con, seed, customers, windo
     periods = random_periods(rng)
     con.execute("CREATE OR REPLACE TABLE orders(customer_id VARCHAR, day DATE)")
     if orders:
-        con.execute("INSERT INTO orders SELECT unnest($a), unnest($b)", dict(zip("ab", map(list, zip(*orders)))))
+        con.execute("INSERT INTO orders SELECT unnest($a), unnest($b)", dict(zip("ab", map(list, zip(*orders, strict=True)), strict=True)))
     found = movements_churn.run(con, spec, periods).to_dicts()
     today = oracle.local_day(spec.watermark, spec.time_zone)
     begun = [(start, min(end, today)) for start, end in periods.listed if start <= today]
