@@ -184,6 +184,10 @@ def _intervals(wide: pl.DataFrame, columns: Sequence[Column], known: Registry) -
             centre = (value + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
             half = _Z95 / (1 + _Z95**2 / n) * (value * (1 - value) / n + _Z95**2 / (4 * n**2)).sqrt()
             lower, upper = (centre - half).clip(0, 1), (centre + half).clip(0, 1)
+        elif kind == "nps":
+            outer = (pl.col(f"{column.name}__promoters") + pl.col(f"{column.name}__detractors")) / n
+            half = _Z95 * 100 * ((outer - (value / 100) ** 2).clip(0, None) / n).sqrt()
+            lower, upper = (value - half).clip(-100, 100), (value + half).clip(-100, 100)
         else:
             lower, upper = pl.lit(None, dtype=pl.Float64), pl.lit(None, dtype=pl.Float64)
         has = (n > 0) & value.is_not_null()

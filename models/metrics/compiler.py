@@ -173,13 +173,14 @@ class _Builder:
             reasons = [(test, f"no rows in {name.replace('_', ' ')}") for test, name in zip(required, column.node.meta.get("requires", ()))] + reasons
             cases = " ".join(f"when {test} then {_literal(text)}" for test, text in reasons)
             reason = f"case {cases} else 'no data' end" if cases else "'no data'"
-            selected.append((column.name, f"cast({value} as {cast})", number, reason))
+            extras = {name: self._value(self.registry.nodes[node], scope) for name, node in column.node.meta.get("details", {}).items()}
+            selected.append((column.name, f"cast({value} as {cast})", number, reason, extras))
         return self._assemble(selected), self.params
 
     # -- values -------------------------------------------------------------------------------------------------------------
 
     def _scope(self, column: Column) -> _Scope:
-        meta = {**self.registry.nodes[column.metric.id].meta, **column.node.meta}
+        meta = self.registry.meta(column.node)
         used = {*self.request.by, *(self.where.dimensions if self.where else ())}
         swap: dict[str, str] = {}
         for name, replacements in meta.get("by_dimension", {}).items():
@@ -261,7 +262,7 @@ class _Builder:
 
     # -- text ---------------------------------------------------------------------------------------------------------------
 
-    def _assemble(self, selected: Sequence[tuple[str, str, str, str]]) -> str:
+    def _assemble(self, selected: Sequence[tuple[str, str, str, str, dict[str, str]]]) -> str:
         grain, by = self.request.grain, self.request.by
         keys = (("period",) if grain else ()) + tuple(f"d_{name}" for name in by)
         ctes = [f"bounds as (select cast({self.bind(self.context.data_end)} as date) as data_end)"]
@@ -284,9 +285,10 @@ class _Builder:
         )
         shown = (["keys.period as period"] if grain else []) + [f"keys.d_{name} as {_quote(name)}" for name in by]
         values = []
-        for name, value, number, reason in selected:
+        for name, value, number, reason, extras in selected:
             values.append(f"{value} as {_quote(name)}")
             values.append(f"{number} as {_quote(name + '__n')}")
+            values += [f"cast({extra} as double) as {_quote(f'{name}__{part}')}" for part, extra in extras.items()]
             values.append(f"case when {value} is null then {reason} end as {_quote(name + '__null_reason')}")
         order = f"\norder by {', '.join(str(index + 1) for index in range(len(keys)))}" if keys else ""
         return ("with " + ",\n".join(ctes) + "\nselect " + ",\n  ".join(shown + values) + "\nfrom keys cross join bounds" + joins + order)

@@ -16,6 +16,8 @@ import duckdb
 
 from models.metrics.calendar import Calendar
 
+PREDICTED_VALUE_COLUMNS = ("predicted_value_365", "predicted_value_365d", "expected_value_365", "expected_value_365d", "value_365", "value_365d",
+                           "clv_365", "predicted_value", "expected_value", "clv", "score")
 _EPOCH = date(1970, 1, 1)  # the data end of a warehouse that holds nothing: every range is then after it
 
 
@@ -24,7 +26,7 @@ class Context:
     """Settings of the workspace and the state of its data.
 
     `watermark` is the naive UTC instant up to which data are complete; `gaps` are ingestion gaps `[start, end)` in naive UTC;
-    `tables` holds the `schema.table` names that exist; `facts` says which conditions hold (`no_subscriptions`).
+    `score_columns` are the columns of `scores.clv`, if it holds rows; `tables` holds the `schema.table` names that exist; `facts` says which conditions hold (`no_subscriptions`).
     """
 
     time_zone: str = "UTC"
@@ -37,6 +39,12 @@ class Context:
     facts: frozenset[str] = frozenset()
     snapshot_id: str | None = None
     earliest: date | None = None
+    score_columns: frozenset[str] = frozenset()
+
+    @property
+    def predicted_value(self) -> str | None:
+        """Column of `scores.clv` that holds the value expected in the next 365 days; None while no scores are published."""
+        return next((name for name in PREDICTED_VALUE_COLUMNS if name in self.score_columns), None)
 
     @cached_property
     def calendar(self) -> Calendar:
@@ -95,9 +103,15 @@ def read(con: duckdb.DuckDBPyConnection) -> Context:
     subscriptions = "marts.fct_subscriptions"
     if subscriptions not in tables or not con.execute(f"select count(*) from (from {subscriptions} limit 1)").fetchone()[0]:
         facts.add("no_subscriptions")
+    scored: list[tuple[str]] = []
+    if "scores.clv" in tables and con.execute("select count(*) from (from scores.clv limit 1)").fetchone()[0]:
+        scored = con.execute("select column_name from information_schema.columns where table_catalog = current_database() "
+                             "and table_schema = 'scores' and table_name = 'clv'").fetchall()
+    if not any(name in PREDICTED_VALUE_COLUMNS for (name,) in scored):
+        facts.add("no_clv_scores")
     snapshot = con.execute("select max(snapshot_id) from meta.snapshot").fetchone() if "meta.snapshot" in tables else None
     return Context(
         time_zone=settings.get("time_zone") or "UTC", week_start=settings.get("week_start") or "monday",
         fiscal_year_start_month=int(settings.get("fiscal_year_start_month") or 1), watermark=settings.get("watermark"),
-        gaps=tuple(gaps), settings=settings, tables=tables, facts=frozenset(facts), snapshot_id=snapshot[0] if snapshot else None,
+        gaps=tuple(gaps), settings=settings, tables=tables, facts=frozenset(facts), snapshot_id=snapshot[0] if snapshot else None, score_columns=frozenset(name for (name,) in scored),
     )

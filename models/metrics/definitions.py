@@ -155,6 +155,12 @@ class Registry(dict[str, Metric]):
             raise UsageError(f"Metric {metric.id} has no variant {name!r}", remedy=f"It has {', '.join(metric.variants)}.")
         return found
 
+    def meta(self, node: Node) -> dict[str, Any]:
+        """What the YAML says of `node`, a variant taking over what it does not say itself from its metric."""
+        head = node.meta.get("variant_of")
+        inherited = self.nodes[head].meta if head else {}
+        return {**{key: inherited[key] for key in ("whole", "by_dimension") if key in inherited}, **node.meta}
+
     def leaves(self, node: Node, seen: tuple[str, ...] = ()) -> frozenset[str]:
         """Names of the measures `node` is computed from."""
         if node.name in seen:
@@ -165,7 +171,8 @@ class Registry(dict[str, Metric]):
 
     def dimensions_of(self, node: Node) -> dict[str, None]:
         """Public dimension names every input of `node` can be broken down by, in the order of the first input."""
-        whole, swapped = node.meta.get("whole", {}), node.meta.get("by_dimension", {})
+        meta = self.meta(node)
+        whole, swapped = meta.get("whole", {}), meta.get("by_dimension", {})
         names: dict[str, None] = {}
         supported = []
         for leaf in sorted(self.leaves(node)):

@@ -10,16 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import duckdb
 
-from models.engines import funnel, movements, movements_churn, retention
+from data_contracts.errors import RapportError
+from models.engines import attribution, attribution_costs, attribution_credits, funnel, movements, movements_churn, retention
 from models.engines.funnel_logs import EventLog
 from models.engines.funnel_steps import Step
 from models.engines.movements_periods import Periods
-from models.metrics.calendar import Window
+from models.metrics.calendar import Window, add_months
 from models.metrics.context import Context
 from models.metrics.context import read as read_context
 
@@ -41,6 +43,11 @@ class Ask:
         """A workspace setting, or the default the product ships with."""
         found = self.context.settings.get(name)
         return default if found is None else found
+
+    @property
+    def watermark(self) -> datetime:
+        """The naive UTC instant up to which the engines may look."""
+        return self.context.watermark or self.context.instant(self.context.data_end)
 
     def embed(self, text: str, values: dict[str, Any]) -> str:
         """An engine's SQL with its placeholders renamed, so that several engines fit into one statement."""
@@ -97,20 +104,18 @@ def _local(instant: str, zone: str) -> str:
     return f"cast(timezone({zone}, {instant} at time zone 'UTC') as date)"
 
 
-def _movements(ask: Ask) -> str:
-    if ask.context.watermark is None:
-        spec_watermark = ask.context.instant(ask.context.data_end)
-    else:
-        spec_watermark = ask.context.watermark
-    spec = movements.MovementSpec(ask.context.time_zone, str(ask.setting("reporting_currency", "USD")), spec_watermark)
-    query = movements.movements_query(spec, ask.periods())
+def _movement_spec(ask: Ask, churn_dated: str = "period_end") -> movements.MovementSpec:
+    return movements.MovementSpec(ask.context.time_zone, str(ask.setting("reporting_currency", "USD")), ask.watermark, churn_dated)
+
+
+def _movements(ask: Ask, churn_dated: str = "period_end") -> str:
+    query = movements.movements_query(_movement_spec(ask, churn_dated), ask.periods())
     return f"select w.period, m.* from ({ask.embed(*query)}) as m join ({ask.labels()}) as w on m.period_start = w.window_start"
 
 
 def _transactional_churn(ask: Ask) -> str:
-    watermark = ask.context.watermark or ask.context.instant(ask.context.data_end)
     spec = movements_churn.TransactionalChurnSpec(
-        ask.context.time_zone, watermark, int(ask.setting("churn_window_days", 90)),
+        ask.context.time_zone, ask.watermark, int(ask.setting("churn_window_days", 90)),
         dimensions="marts.dim_customers" if ask.dimensions else None, breakdown=ask.dimensions,
     )
     query = movements_churn.transactional_churn_query(spec, ask.periods())
@@ -152,30 +157,28 @@ def _lead_funnel(ask: Ask) -> str:
 
 
 def _pipeline(ask: Ask) -> str:
-    """Deals open at the close of each window (at the watermark in the running one), with the stage they were in then."""
+    """Deals open at the close of each window (at the watermark in the running one), as their history has them then. A deal
+    deleted since is left out, as everywhere."""
     zone = ask.bind(ask.context.time_zone)
     close = f"timezone('UTC', timezone({zone}, cast(least(w.window_end, {ask.bind(ask.context.data_end)}) as timestamp)))"
     return f"""
-select w.period, d.deal_id, d.customer_id, d.channel, d.campaign_id, v.pipeline, v.stage, d.owner_id, d.currency, d.amount_reporting,
-       coalesce(d.probability, s.probability) as probability, v.stage_position > coalesce(f.first_position, 0) as is_qualified
+select w.period, h.deal_id, h.customer_id, d.channel, d.campaign_id, h.pipeline, h.stage, h.owner_id, h.currency, h.amount_reporting,
+       coalesce(h.probability, s.probability) as probability, h.stage_position > coalesce(f.first_position, 0) as is_qualified
 from ({ask.labels()}) as w
-join marts.fct_deals as d on d.created_at < {close} and (d.closed_at is null or d.closed_at >= {close} or not (d.is_won or d.is_lost))
-left join marts.fct_deal_stage_visits as v on v.deal_id = d.deal_id and v.entered_at < {close} and (v.exited_at is null or v.exited_at >= {close})
-left join marts.dim_pipeline_stages as s on s.pipeline = v.pipeline and s.stage = v.stage
-left join (select pipeline, min(position) as first_position from marts.dim_pipeline_stages group by pipeline) as f on f.pipeline = v.pipeline
+join marts.deals_history as h on h.valid_from < {close} and (h.valid_to is null or h.valid_to >= {close}) and h.is_open
+join marts.fct_deals as d on d.deal_id = h.deal_id
+left join (select pipeline, stage, max_by(probability, coalesce(valid_from, timestamp '0001-01-01')) as probability
+           from marts.dim_pipeline_stages group by all) as s on s.pipeline is not distinct from h.pipeline and s.stage = h.stage
+left join (select pipeline, min(position) as first_position from marts.dim_pipeline_stages group by pipeline) as f
+    on f.pipeline is not distinct from h.pipeline
 """
 
 
-def _retention(ask: Ask) -> str:
-    """Cohorts of first buyers and their second period; of a range without grain, the monthly cohorts that start in it."""
-    return _cohorts(ask, {})
-
-
 def _cohorts(ask: Ask, choices: dict[str, Any]) -> str:
+    """Cohorts of buyers and their next period; of a range without grain, the monthly cohorts that start in it."""
     grain = ask.grain or "month"
-    watermark = ask.context.watermark or ask.context.instant(ask.context.data_end)
     spec = retention.RetentionSpec(
-        ask.context.time_zone, watermark, grain=grain, week_start=ask.context.week_start, cohorts_from=ask.windows[0].start,
+        ask.context.time_zone, ask.watermark, grain=grain, week_start=ask.context.week_start, cohorts_from=ask.windows[0].start,
         cohorts_to=ask.windows[-1].end, max_periods=1, dimensions="marts.dim_customers" if ask.dimensions else None,
         breakdown=ask.dimensions, gaps="ops.ingestion_gaps" if "ops.ingestion_gaps" in ask.context.tables else None, **choices,
     )
@@ -194,11 +197,89 @@ def _cohorts(ask: Ask, choices: dict[str, Any]) -> str:
             f"join ({ask.embed(*retention.cells_query(spec))}) as b on b.cohort_period = c.cohort_period and b.period_number = 0{same} {joined}")
 
 
+def _attributed(ask: Ask, day: str) -> str:
+    """Credit for new customers by channel under the workspace's model; who has no touch stands under `unattributed`."""
+    model = str(ask.setting("attribution_model", "linear"))
+    if attribution_credits.TABLE in ask.context.tables:
+        credits = f"select * from {attribution_credits.TABLE} where conversion_kind = 'new_customer' and model = {ask.bind(model)}"
+    elif model == "markov":
+        raise RapportError("Markov attribution has not been computed for this snapshot", remedy="Run `rapport run`, or choose another attribution_model.")
+    else:
+        spec = attribution_credits.spec_for("new_customer", attribution.AttributionSpec(
+            models=(model,), lookback_days=float(ask.setting("attribution_lookback_days", 90)), time_zone=ask.context.time_zone))
+        credits = f"select * from ({ask.embed(*attribution.credits_sql(spec))}) where weight > 0"
+    return f"""
+select w.period, n.customer_id, n.{day} as credited_date, coalesce(c.conversions, 1) as credit,
+       case when c.channel is null or c.channel = 'no_touch' then 'unattributed' else c.channel end as channel
+from metrics.mtr_acquisitions__customer as n join ({ask.labels()}) as w on n.{day} >= w.window_start and n.{day} < w.window_end
+left join ({credits}) as c on c.conversion_id = n.customer_id
+"""
+
+
+def _observed_payback(ask: Ask) -> str:
+    margin = float(ask.setting("gross_margin", 0.7))
+    if margin <= 0:
+        return "select cast(null as date) as period, cast(null as integer) as payback_months, 0 as new_customers, 0 as spend where false"
+    parts = []
+    for window in ask.windows:
+        spec = attribution_costs.CostSpec(window.start, window.end, time_zone=ask.context.time_zone)
+        cohort = ask.embed(*attribution_costs.observed_payback_sql(spec, margin, ask.context.complete_until))
+        parts.append(f"select cast({ask.bind(window.label)} as date) as period, o.* from ({cohort}) as o")
+    return " union all ".join(parts)
+
+
+def _customer_values(ask: Ask) -> str:
+    """Acquired customers with the net revenue they brought and, where scores are published, what they will bring in 365 days."""
+    column = ask.context.predicted_value
+    scores = "select cast(null as varchar) as customer_id, cast(null as double) as predicted_value where false"
+    if column:
+        horizon = " where horizon_days = 365" if "horizon_days" in ask.context.score_columns else ""
+        scores = f"select customer_id, {column} as predicted_value from scores.clv{horizon}"
+    return f"""
+select w.period, c.customer_id, c.first_paid_date, c.net_revenue_reporting as historic_value, s.predicted_value
+from marts.dim_customers as c join ({ask.labels()}) as w on c.first_paid_date >= w.window_start and c.first_paid_date < w.window_end
+left join ({scores}) as s on s.customer_id = c.customer_id
+"""
+
+
+def _recent_churn(ask: Ask) -> str:
+    """Opening and churned customers of the six complete months before the close of each window."""
+    months, pairs = {}, []
+    for window in ask.windows:
+        last = ask.context.calendar.floor(min(window.end, ask.context.complete_until), "month")
+        for back in range(1, 7):
+            start = add_months(last, -back)
+            months[start] = (start, add_months(start, 1))
+            pairs.append((window.label, start))
+    query = movements.movements_query(_movement_spec(ask), Periods.of_list(list(months.values())), by_currency=False)
+    labels, starts = ask.bind([label for label, _ in pairs]), ask.bind([start for _, start in pairs])
+    return f"""
+select p.period, p.month_start, count(*) filter (where m.is_main_row and m.is_opening) as opening_customers,
+       count(*) filter (where m.is_main_row and m.is_churned_logo) as churned_customers
+from (select unnest(cast({labels} as date[])) as period, unnest(cast({starts} as date[])) as month_start) as p
+left join ({ask.embed(*query)}) as m on m.period_start = p.month_start
+group by p.period, p.month_start
+"""
+
+
 _CUSTOMER = ("country_code", "segment", "acquisition_channel", "acquisition_campaign_id", "customer_type", "industry")
+_FIRST_TERM = "select cast(min(valid_from) as date) from marts.fct_subscription_terms"
+_FIRST_ORDER = "select min(ordered_date) from marts.fct_orders where is_counted"
+_FIRST_CUSTOMER = "select min(first_paid_date) from marts.dim_customers"
+
 RELATIONS: dict[str, Relation] = {
-    "movements": Relation(_movements, "select cast(min(valid_from) as date) from marts.fct_subscription_terms"),
-    "transactional_churn": Relation(_transactional_churn, "select min(ordered_date) from marts.fct_orders where is_counted", (*_CUSTOMER, "owner_id")),
+    "movements": Relation(_movements, _FIRST_TERM),
+    "movements_by_request": Relation(partial(_movements, churn_dated="cancel_request"), _FIRST_TERM),
+    "transactional_churn": Relation(_transactional_churn, _FIRST_ORDER, (*_CUSTOMER, "owner_id")),
+    "recent_churn": Relation(_recent_churn, _FIRST_TERM),
     "pipeline": Relation(_pipeline, "select min(created_date) from marts.fct_deals"),
-    "retention": Relation(_retention, "select min(ordered_date) from marts.fct_orders where is_counted", _CUSTOMER),
     "lead_funnel": Relation(_lead_funnel, "select min(created_date) from marts.fct_leads"),
+    "retention": Relation(partial(_cohorts, choices={}), _FIRST_ORDER, _CUSTOMER),
+    "retention_unbounded": Relation(partial(_cohorts, choices={"bound": "unbounded"}), _FIRST_ORDER, _CUSTOMER),
+    "retention_recurring": Relation(partial(_cohorts, choices={"cohorts": "recurring"}), _FIRST_ORDER, _CUSTOMER),
+    "retention_revenue": Relation(partial(_cohorts, choices={"measure": "revenue"}), _FIRST_ORDER, _CUSTOMER),
+    "customer_values": Relation(_customer_values, _FIRST_CUSTOMER),
+    "attributed_customers": Relation(partial(_attributed, day="acquired_date"), _FIRST_CUSTOMER),
+    "attributed_cohorts": Relation(partial(_attributed, day="cohort_date"), _FIRST_CUSTOMER),
+    "observed_payback": Relation(_observed_payback, _FIRST_CUSTOMER),
 }

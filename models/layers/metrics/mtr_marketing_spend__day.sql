@@ -1,9 +1,19 @@
--- Spend a day, with the day it counts for when it is shifted by the median time from a lead to its won deal.
-with lag as (
-    select coalesce(cast(round(median(date_diff('day', leads.created_date, deals.closed_date))) as integer), 0) as days
-    from {{ ref('fct_leads') }} as leads
-    inner join {{ ref('fct_deals') }} as deals on leads.converted_deal_id = deals.deal_id
-    where deals.is_won and deals.closed_date >= leads.created_date
+-- Sales and marketing cost a day, with the day it counts for when it is shifted by the time from lead to customer: the median of whole
+-- days from a new customer's latest lead to the first payment.
+with first_leads as (
+    select
+        customers.customer_id,
+        customers.acquired_at,
+        max(leads.created_at) as created_at
+    from {{ ref('fct_new_customers') }} as customers
+    inner join {{ ref('fct_leads') }} as leads
+        on customers.customer_id = leads.customer_id and leads.created_at <= customers.acquired_at
+    group by 1, 2
+),
+
+lag as (
+    select cast(round(coalesce(median((epoch_us(acquired_at) - epoch_us(created_at)) / 86400e6), 0)) as integer) as days
+    from first_leads
 )
 
 select

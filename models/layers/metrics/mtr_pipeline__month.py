@@ -3,7 +3,7 @@
 
 def model(dbt, session):
     dbt.config(materialized="table")
-    dbt.ref("fct_deals"), dbt.ref("fct_deal_stage_visits"), dbt.ref("dim_pipeline_stages"), dbt.ref("fct_subscriptions")
+    dbt.ref("deals_history"), dbt.ref("fct_deals"), dbt.ref("dim_pipeline_stages"), dbt.ref("fct_subscriptions")
     from models.metrics import relations
 
     return relations.stored(session, "pipeline")

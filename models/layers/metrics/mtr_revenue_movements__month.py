@@ -3,7 +3,7 @@
 
 def model(dbt, session):
     dbt.config(materialized="table")
-    dbt.ref("fct_subscription_terms"), dbt.ref("fct_subscriptions"), dbt.ref("fct_exchange_rates"), dbt.ref("fct_orders")
+    dbt.ref("fct_subscription_terms"), dbt.ref("fct_subscriptions"), dbt.ref("fct_exchange_rates")
     from models.metrics import relations
 
     return relations.stored(session, "movements")

@@ -26,12 +26,12 @@ TABLES = {
     "marts.dim_customers": "customer_id varchar, customer_type varchar, industry varchar, country_code varchar, lifecycle_stage varchar, "
     "acquisition_channel varchar, acquisition_campaign_id varchar, owner_id varchar, segment varchar, net_revenue_reporting decimal(18,4), "
     "first_paid_date date",
-    "marts.dim_pipeline_stages": "pipeline varchar, stage varchar, position integer, probability decimal(18,8), is_won boolean, is_lost boolean",
+    "marts.dim_pipeline_stages": "pipeline varchar, stage varchar, position integer, probability decimal(18,8), is_won boolean, is_lost boolean, valid_from timestamp",
     "marts.fct_new_customers": "customer_id varchar, acquired_at timestamp, acquired_date date, acquisition_kind varchar, channel varchar, "
     "country_code varchar, segment varchar, first_amount_reporting decimal(18,4)",
     "marts.fct_orders": "order_id varchar, customer_id varchar, deal_id varchar, ordered_at timestamp, ordered_date date, is_counted boolean, "
     "is_valued boolean, currency varchar, gross_amount_reporting decimal(18,4), net_amount_reporting decimal(18,4), "
-    "net_revenue_reporting decimal(18,4), channel varchar, country_code varchar, order_number bigint, is_first_order boolean",
+    "net_revenue_reporting decimal(18,4), refunded_amount_reporting decimal(18,4), channel varchar, country_code varchar, order_number bigint, is_first_order boolean",
     "marts.fct_refunds": "refund_id varchar, order_id varchar, is_matched boolean, customer_id varchar, refunded_date date, currency varchar, "
     "amount_reporting decimal(18,4), amount_at_order_rate_reporting decimal(18,4), reason varchar",
     "marts.fct_leads": "lead_id varchar, customer_id varchar, channel varchar, campaign_id varchar, status varchar, rating varchar, owner_id varchar, "
@@ -41,14 +41,15 @@ TABLES = {
     "currency varchar, amount_reporting decimal(18,4), probability decimal(18,8), channel varchar, campaign_id varchar, owner_id varchar, "
     "created_at timestamp, created_date date, closed_at timestamp, closed_date date, is_won boolean, is_lost boolean, is_open boolean, "
     "lost_reason varchar, cycle_days double",
-    "marts.fct_deal_stage_visits": "deal_id varchar, pipeline varchar, stage varchar, stage_position integer, visit_number integer, "
-    "entered_at timestamp, exited_at timestamp",
+    "marts.deals_history": "deal_id varchar, customer_id varchar, valid_from timestamp, valid_to timestamp, pipeline varchar, stage varchar, "
+    "stage_position integer, amount_reporting decimal(18,4), currency varchar, probability decimal(18,8), owner_id varchar, is_open boolean",
+    "marts.fct_touchpoints": "touchpoint_id varchar, customer_id varchar, occurred_at timestamp, channel varchar, campaign_id varchar, sequence bigint",
     "marts.fct_subscriptions": "subscription_id varchar, customer_id varchar, cancel_requested_at timestamp",
     "marts.fct_subscription_terms": "subscription_id varchar, customer_id varchar, valid_from timestamp, valid_to timestamp, plan varchar, "
     "mrr_amount decimal(18,4), currency varchar",
     "marts.fct_exchange_rates": "currency varchar, rate_date date, rate_to_reporting decimal(18,8)",
     "marts.fct_campaign_members": "campaign_member_id varchar, campaign_id varchar, campaign_channel varchar, customer_id varchar, variant varchar, "
-    "delivered_date date, is_suspected_bot boolean, response_kind varchar, is_delivered boolean, is_responded boolean, response_days double",
+    "delivered_at timestamp, delivered_date date, first_clicked_at timestamp, is_suspected_bot boolean, response_kind varchar, is_delivered boolean, is_responded boolean, response_days double",
     "marts.fct_marketing_spend": "spend_id varchar, spend_date date, channel varchar, campaign_id varchar, cost_kind varchar, currency varchar, "
     "amount_reporting decimal(18,4)",
     "marts.fct_activities": "activity_id varchar, kind varchar, direction varchar, is_interaction boolean, customer_id varchar, owner_id varchar, "
@@ -69,20 +70,20 @@ ROWS = {
         ("D", "organisation", "retail", "DE", None, None, None, None, "no orders", 0, None),
     ],
     "marts.fct_new_customers": [
-        ("A", None, date(2026, 9, 5), "order", "search", "DE", None, 100),
-        ("B", None, date(2026, 9, 20), "order", "search", "AT", None, 100),
-        ("C", None, date(2026, 10, 3), "order", "email", "DE", None, 80),
+        ("A", datetime(2026, 9, 5, 10), date(2026, 9, 5), "order", "search", "DE", None, 100),
+        ("B", datetime(2026, 9, 20, 10), date(2026, 9, 20), "order", "search", "AT", None, 100),
+        ("C", datetime(2026, 10, 3, 10), date(2026, 10, 3), "order", "email", "DE", None, 80),
     ],
-    # order, customer, deal, at, date, counted, valued, currency, gross, net, net revenue, channel, country, number, first
+    # order, customer, deal, at, date, counted, valued, currency, gross, net, net revenue, refunded, channel, country, number, first
     "marts.fct_orders": [
-        ("o1", "A", None, datetime(2026, 9, 5, 10), date(2026, 9, 5), True, True, "EUR", 120, 100, 100, "web", "DE", 1, True),
-        ("o2", "B", None, datetime(2026, 9, 20, 10), date(2026, 9, 20), True, True, "EUR", 110, 100, 100, "shop", "AT", 1, True),
-        ("o3", "A", None, datetime(2026, 10, 1, 10), date(2026, 10, 1), True, True, "EUR", 100, 100, 60, "web", "DE", 2, False),
-        ("o4", "C", None, datetime(2026, 10, 3, 10), date(2026, 10, 3), True, True, "EUR", 90, 80, 80, "web", "DE", 1, True),
-        ("o5", "A", None, datetime(2026, 10, 25, 10), date(2026, 10, 25), True, False, "EUR", 50, 50, 0, "web", "DE", 3, False),
-        ("o6", None, None, datetime(2026, 11, 2, 10), date(2026, 11, 2), True, True, "EUR", 30, 30, 30, None, "CH", None, False),
-        ("o7", "A", None, datetime(2026, 11, 10, 10), date(2026, 11, 10), True, True, "EUR", 100, 100, 100, "shop", None, 4, False),
-        ("o8", "A", None, datetime(2026, 11, 11, 10), date(2026, 11, 11), False, False, "EUR", 999, 999, 999, "web", "DE", None, False),
+        ("o1", "A", None, datetime(2026, 9, 5, 10), date(2026, 9, 5), True, True, "EUR", 120, 100, 100, 0, "web", "DE", 1, True),
+        ("o2", "B", None, datetime(2026, 9, 20, 10), date(2026, 9, 20), True, True, "EUR", 110, 100, 100, 0, "shop", "AT", 1, True),
+        ("o3", "A", None, datetime(2026, 10, 1, 10), date(2026, 10, 1), True, True, "EUR", 100, 100, 60, 40, "web", "DE", 2, False),
+        ("o4", "C", None, datetime(2026, 10, 3, 10), date(2026, 10, 3), True, True, "EUR", 90, 80, 80, 0, "web", "DE", 1, True),
+        ("o5", "A", None, datetime(2026, 10, 25, 10), date(2026, 10, 25), True, False, "EUR", 50, 50, 0, 50, "web", "DE", 3, False),
+        ("o6", None, None, datetime(2026, 11, 2, 10), date(2026, 11, 2), True, True, "EUR", 30, 30, 30, 0, None, "CH", None, False),
+        ("o7", "A", None, datetime(2026, 11, 10, 10), date(2026, 11, 10), True, True, "EUR", 100, 100, 100, 0, "shop", None, 4, False),
+        ("o8", "A", None, datetime(2026, 11, 11, 10), date(2026, 11, 11), False, False, "EUR", 999, 999, 999, 0, "web", "DE", None, False),
     ],
     # o3 was refunded by 40 in November, o5 wholly in October; r3 names no order
     "marts.fct_refunds": [
@@ -97,8 +98,8 @@ ROWS = {
         ("l4", None, None, None, "open", None, "u2", "AT", datetime(2026, 11, 5, 8), date(2026, 11, 5), None, None, None, False, False, False),
     ],
     "marts.dim_pipeline_stages": [
-        ("new business", "New", 1, 0.1, False, False), ("new business", "Proposal", 2, 0.5, False, False),
-        ("new business", "Won", 3, 1.0, True, False), ("new business", "Lost", 4, 0.0, False, True),
+        ("new business", "New", 1, 0.1, False, False, None), ("new business", "Proposal", 2, 0.5, False, False, None),
+        ("new business", "Won", 3, 1.0, True, False, None), ("new business", "Lost", 4, 0.0, False, True, None),
     ],
     "marts.fct_deals": [
         ("d1", "A", "l1", "new business", "Won", 3, "EUR", 1000, None, "search", None, "u1", datetime(2026, 9, 1, 8), date(2026, 9, 1), datetime(2026, 10, 11, 8), date(2026, 10, 11), True, False, False, None, 40.0),
@@ -106,22 +107,27 @@ ROWS = {
         ("d3", "B", None, "new business", "Won", 3, "EUR", 500, None, "email", None, "u2", datetime(2026, 10, 1, 8), date(2026, 10, 1), datetime(2026, 10, 21, 8), date(2026, 10, 21), True, False, False, None, 20.0),
         ("d4", "D", None, "new business", "Proposal", 2, "EUR", 2000, None, None, None, "u2", datetime(2026, 10, 10, 8), date(2026, 10, 10), None, None, False, False, True, None, None),
     ],
-    "marts.fct_deal_stage_visits": [
-        ("d1", "new business", "New", 1, 1, datetime(2026, 9, 1, 8), datetime(2026, 10, 11, 8)),
-        ("d1", "new business", "Won", 3, 1, datetime(2026, 10, 11, 8), None),
-        ("d2", "new business", "Proposal", 2, 1, datetime(2026, 9, 5, 8), datetime(2026, 10, 15, 8)),
-        ("d2", "new business", "Lost", 4, 1, datetime(2026, 10, 15, 8), None),
-        ("d3", "new business", "New", 1, 1, datetime(2026, 10, 1, 8), datetime(2026, 10, 21, 8)),
-        ("d3", "new business", "Won", 3, 1, datetime(2026, 10, 21, 8), None),
-        ("d4", "new business", "New", 1, 1, datetime(2026, 10, 10, 8), datetime(2026, 11, 3, 8)),
-        ("d4", "new business", "Proposal", 2, 1, datetime(2026, 11, 3, 8), None),
+    "marts.deals_history": [
+        ("d1", "A", datetime(2026, 9, 1, 8), datetime(2026, 10, 11, 8), "new business", "New", 1, 1000, "EUR", None, "u1", True),
+        ("d1", "A", datetime(2026, 10, 11, 8), None, "new business", "Won", 3, 1000, "EUR", None, "u1", False),
+        ("d2", "C", datetime(2026, 9, 5, 8), datetime(2026, 10, 15, 8), "new business", "Proposal", 2, 3000, "EUR", None, "u1", True),
+        ("d2", "C", datetime(2026, 10, 15, 8), None, "new business", "Lost", 4, 3000, "EUR", None, "u1", False),
+        ("d3", "B", datetime(2026, 10, 1, 8), datetime(2026, 10, 21, 8), "new business", "New", 1, 500, "EUR", None, "u2", True),
+        ("d3", "B", datetime(2026, 10, 21, 8), None, "new business", "Won", 3, 500, "EUR", None, "u2", False),
+        ("d4", "D", datetime(2026, 10, 10, 8), datetime(2026, 11, 3, 8), "new business", "New", 1, 1800, "EUR", None, "u2", True),
+        ("d4", "D", datetime(2026, 11, 3, 8), None, "new business", "Proposal", 2, 2000, "EUR", None, "u2", True),
+    ],
+    # A met search twice and email once before the first order, B email only, C nothing in the look-back
+    "marts.fct_touchpoints": [
+        ("p1", "A", datetime(2026, 8, 1), "search", None, 1), ("p2", "A", datetime(2026, 8, 2), "email", None, 2), ("p3", "A", datetime(2026, 8, 3), "search", None, 3),
+        ("p4", "B", datetime(2026, 9, 1), "email", None, 1), ("p5", "C", datetime(2025, 1, 1), "search", None, 1),
     ],
     "marts.fct_campaign_members": [
-        ("m1", "c1", "email", "A", "a", date(2026, 9, 1), False, "click", True, True, 1.0),
-        ("m2", "c1", "email", "B", "a", date(2026, 9, 1), False, "reply", True, True, 3.0),
-        ("m3", "c1", "email", "C", "b", date(2026, 9, 2), False, None, True, False, None),
-        ("m4", "c1", "email", "D", "b", date(2026, 9, 2), True, "click", True, True, 0.0),
-        ("m5", "c1", "email", "D", "b", None, False, None, False, False, None),
+        ("m1", "c1", "email", "A", "a", datetime(2026, 9, 1, 8), date(2026, 9, 1), datetime(2026, 9, 2, 8), False, "click", True, True, 1.0),
+        ("m2", "c1", "email", "B", "a", datetime(2026, 9, 1, 8), date(2026, 9, 1), None, False, "reply", True, True, 3.0),
+        ("m3", "c1", "email", "C", "b", datetime(2026, 9, 2, 8), date(2026, 9, 2), None, False, None, True, False, None),
+        ("m4", "c1", "email", "D", "b", datetime(2026, 9, 2, 8), date(2026, 9, 2), datetime(2026, 9, 2, 8), True, None, True, False, None),
+        ("m5", "c1", "email", "D", "b", None, None, None, False, None, False, False, None),
     ],
     "marts.fct_marketing_spend": [
         ("s1", date(2026, 9, 3), "search", None, "ad", "EUR", 200), ("s2", date(2026, 9, 30), "email", None, "tool", "EUR", 100),
