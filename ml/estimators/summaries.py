@@ -91,12 +91,12 @@ def checked_weights(sample_weight, rows: int) -> np.ndarray:
 
 def group_histories(x, t_x, T, weight) -> PurchaseSummaries:
     """Collapse equal histories (all of x = 0 per T among them), drop weight 0, and sort, so row order cannot matter."""
-    # Hash grouping in Polars: a sort of ten million rows of three columns costs numpy a multiple of it.
-    grouped = (
-        pl.DataFrame({"x": x, "t_x": t_x, "T": T, "weight": weight})
-        .filter(pl.col("weight") > 0)
-        .group_by("x", "t_x", "T")
-        .agg(pl.col("weight").sum())
-        .sort("x", "t_x", "T")
-    )
-    return PurchaseSummaries(*(grouped[name].to_numpy() for name in ("x", "t_x", "T", "weight")))
+    # Hash grouping in Polars: a sort of ten million rows of three columns costs numpy a multiple of it. Customers without
+    # a repeat purchase, mostly more than half, differ in T alone: one key is hashed three times faster than three.
+    rows = pl.DataFrame({"x": x, "t_x": t_x, "T": T, "weight": weight}).filter(pl.col("weight") > 0)
+    total = pl.col("weight").sum()
+    never = rows.filter(pl.col("x") == 0).group_by("T").agg(total).sort("T")
+    repeat = rows.filter(pl.col("x") > 0).group_by("x", "t_x", "T").agg(total).sort("x", "t_x", "T")
+    none = np.zeros(never.height)
+    columns = {"x": none, "t_x": none, "T": never["T"].to_numpy(), "weight": never["weight"].to_numpy()}
+    return PurchaseSummaries(*(np.concatenate([columns[name], repeat[name].to_numpy()]) for name in columns))
