@@ -23,23 +23,17 @@ from models.engines.movements_periods import (
     bind,
     check_grain,
     check_weekday,
-    local_date_sql,
     naive_utc,
-    period_number_sql,
     period_start_sql,
-    quarter_hour_sql,
-    quarter_hour_start_sql,
     quoted,
     relation,
-    with_parts,
 )
+from models.engines.retention_sql import inner_names, measured_parts, parameters, zero_reason
 
 BOUNDS = ("bounded", "unbounded")
 COHORTS = ("first_time", "recurring")
 BASES = ("from_start", "from_previous")
 MEASURES = ("entities", "revenue", "cumulative_revenue")
-
-_MONEY = "DECIMAL(18,4)"
 
 # Columns of the answers: a breakdown cannot carry one of these names beside them.
 _RESERVED = frozenset(
@@ -145,20 +139,20 @@ def cells_query(spec: RetentionSpec) -> Query:
     (DECIMAL(18,4), for bounded cells of a return event with an amount), rate or revenue_per_head (DOUBLE), is_complete, reason
     (why the value is null). active, revenue and the value of incomplete cells are null unless `show_incomplete`.
     """
-    keys = _inner(spec)
+    keys = inner_names(spec)
     named = "".join(f"{key} AS {quoted(name)}, " for key, name in zip(keys, spec.breakdown, strict=True))
     start_of = f"{period_start_sql(spec.grain, 'cohort', spec.week_start)}"
     period_of = f"{period_start_sql(spec.grain, 'cohort + n', spec.week_start)}"
     shown = "true" if spec.show_incomplete else "is_complete"
     revenue = f"CASE WHEN {shown} THEN revenue END AS revenue," if spec.has_revenue else ""
-    sql = _measured(spec) + f"""SELECT {start_of} AS cohort_period, {named}n AS period_number,
+    sql = measured_parts(spec) + f"""SELECT {start_of} AS cohort_period, {named}n AS period_number,
        {period_of} AS period_start, cohort_size, CASE WHEN {shown} THEN active END AS active, {revenue}
        CASE WHEN {shown} THEN value END AS {spec.value_column}, is_complete,
        CASE WHEN NOT ({shown}) THEN 'incomplete: the period has not ended in the data, or has an ingestion gap'
-            WHEN value IS NULL THEN {_zero_reason(spec)} END AS reason
+            WHEN value IS NULL THEN {zero_reason(spec)} END AS reason
 FROM measured ORDER BY {", ".join(["cohort", *keys, "n"])}
 """
-    return bind(sql, _values(spec))
+    return bind(sql, parameters(spec))
 
 
 def mean_query(spec: RetentionSpec) -> Query:
@@ -167,7 +161,7 @@ def mean_query(spec: RetentionSpec) -> Query:
     Columns: breakdown columns, period_number, rate or revenue_per_head (DOUBLE), n (heads in the cells averaged),
     cohort_count, reason (why the mean is null). Incomplete cells never enter, whatever `show_incomplete` says.
     """
-    keys = _inner(spec)
+    keys = inner_names(spec)
     named = "".join(f"{key} AS {quoted(name)}, " for key, name in zip(keys, spec.breakdown, strict=True))
     # Where the value is a count or an amount per head, the sums are exact; weighting the quotients would round.
     weighted = {
@@ -175,7 +169,7 @@ def mean_query(spec: RetentionSpec) -> Query:
         "revenue": "value * cohort_size",
         "cumulative_revenue": "CAST(cumulative AS DOUBLE)",
     }[spec.measure]
-    sql = _measured(spec) + f"""SELECT {named}n AS period_number,
+    sql = measured_parts(spec) + f"""SELECT {named}n AS period_number,
        sum({weighted}) FILTER (is_complete AND value IS NOT NULL)
          / sum(cohort_size) FILTER (is_complete AND value IS NOT NULL) AS {spec.value_column},
        coalesce(CAST(sum(cohort_size) FILTER (is_complete AND value IS NOT NULL) AS BIGINT), 0) AS n,
@@ -183,7 +177,7 @@ def mean_query(spec: RetentionSpec) -> Query:
        CASE WHEN count(*) FILTER (is_complete AND value IS NOT NULL) = 0 THEN 'no complete cell' END AS reason
 FROM measured GROUP BY {", ".join([*keys, "measured.n"])} ORDER BY {", ".join([*keys, "period_number"])}
 """
-    return bind(sql, _values(spec))
+    return bind(sql, parameters(spec))
 
 
 def build_table_sql(spec: RetentionSpec, target: str, grains: Sequence[str] = ("week", "month", "quarter")) -> Query:
@@ -234,215 +228,3 @@ def check_dimensions(con: duckdb.DuckDBPyConnection, spec: RetentionSpec) -> Non
     ).fetchone()
     if twice:
         raise ValueError(f"{spec.dimensions} has more than one row for {spec.start.entity} {twice[0]!r}")
-
-
-# -- parts of the statement --------------------------------------------------------------------------------------------
-
-
-def _values(spec: RetentionSpec) -> dict[str, object]:
-    values: dict[str, object] = {
-        "time_zone": spec.time_zone,
-        "watermark": spec.watermark,
-        "cohorts_from": spec.cohorts_from,
-        "cohorts_to": spec.cohorts_to,
-        "max_periods": spec.max_periods,
-    }
-    for role, activity in (("start", spec.start), ("return", spec.return_activity)):
-        values |= {f"{role}_{number}": list(allowed) for number, (_, allowed) in enumerate(activity.only)}
-    return values
-
-
-def _rows(activity: Activity, role: str, columns: Sequence[str]) -> str:
-    """Rows of a kind of event up to the watermark: entity, day (local date) and the given columns."""
-    at = f"e.{quoted(activity.occurred_at)}"
-    filters = [f"e.{quoted(activity.entity)} IS NOT NULL"]
-    filters += [f"list_contains(${role}_{number}, e.{quoted(name)})" for number, (name, _) in enumerate(activity.only)]
-    extra = "".join(f", {column}" for column in columns)
-    if activity.occurred_on is not None:
-        on = f"e.{quoted(activity.occurred_on)}"
-        return f"""
-  SELECT e.{quoted(activity.entity)} AS entity, {on} AS day{extra} FROM {relation(activity.table)} e
-  WHERE {" AND ".join([*filters, f"{on} <= (SELECT today FROM clock)"])}"""
-    key = quarter_hour_sql(at)
-    return f"""
-  SELECT e.{quoted(activity.entity)} AS entity, q.day{extra} FROM {relation(activity.table)} e
-  JOIN (SELECT key, {local_date_sql(quarter_hour_start_sql("key"))} AS day
-        FROM (SELECT DISTINCT {key} AS key FROM {relation(activity.table)} e)) q ON q.key = {key}
-  WHERE {" AND ".join([*filters, f"{at} <= $watermark"])}"""
-
-
-def _inner(spec: RetentionSpec) -> list[str]:
-    """Names of the breakdown columns inside the statement, which no column of the data can collide with."""
-    return [f"breakdown_{number}" for number in range(len(spec.breakdown))]
-
-
-def _number(spec: RetentionSpec, day: str) -> str:
-    return period_number_sql(spec.grain, day, spec.week_start)
-
-
-def _cohorts(spec: RetentionSpec) -> list[tuple[str, str]]:
-    """`cohorts`: one row per entity and cohort, with the breakdown columns."""
-    start = spec.start
-    limits = []
-    if spec.cohorts_from is not None:
-        limits.append("day >= $cohorts_from")
-    if spec.cohorts_to is not None:
-        limits.append("day < $cohorts_to")
-    recurring = spec.cohorts == "recurring"
-    period = f"{_number(spec, 'day')}"
-    keys = "entity, cohort" if recurring else "entity"
-    chosen = f"WHERE {' AND '.join(limits)}" if limits else ""
-    names = _inner(spec)
-    if not names or spec.dimensions is not None:
-        first = f"""
-  SELECT {keys}{"" if recurring else ", min(day) AS day"}
-  FROM (SELECT entity, day{f", {period} AS cohort" if recurring else ""} FROM starts) s
-  {chosen if recurring else ""} GROUP BY {keys}"""
-        starts = _rows(start, "start", [])
-    else:
-        # The first row by time, then the tie columns, then the values themselves, so that the answer never depends on
-        # the order in which rows are stored.
-        order = [f"e.{quoted(start.occurred_at)}", *(f"e.{quoted(name)}" for name in start.tie_columns)]
-        order += [f"e.{quoted(name)}" for name in spec.breakdown]
-        packed = ", ".join(f"k{number} := {column}" for number, column in enumerate(order))
-        starts = _rows(start, "start", [f"struct_pack({packed}) AS first_row"])
-        offset = len(order) - len(names)
-        taken = ", ".join(f"first_row.k{offset + number} AS {name}" for number, name in enumerate(names))
-        first = f"""
-  SELECT {keys}{"" if recurring else ", day"}, {taken} FROM (
-    SELECT {keys}, min(day) AS day, min(first_row) AS first_row
-    FROM (SELECT entity, day, first_row{f", {period} AS cohort" if recurring else ""} FROM starts) s
-    {chosen if recurring else ""} GROUP BY {keys})"""
-    if not recurring:
-        carried = "".join(f", {name}" for name in names) if spec.dimensions is None else ""
-        first = f"SELECT entity, {period} AS cohort{carried} FROM ({first}) f {chosen}"
-    if not names or spec.dimensions is None:
-        return [("starts", starts), ("cohorts", first)]
-    joined = f"""
-  SELECT f.entity, f.cohort, {", ".join(f"d.{quoted(source)} AS {name}" for source, name in zip(spec.breakdown, names, strict=True))}
-  FROM firsts f LEFT JOIN {relation(spec.dimensions)} d ON d.{quoted(start.entity)} = f.entity"""
-    return [("starts", starts), ("firsts", first), ("cohorts", joined)]
-
-
-def _counted(spec: RetentionSpec, keys: str) -> list[tuple[str, str]]:
-    """`counts`: how many entities of a cohort are found in period n (unbounded: last seen in period n), and revenue."""
-    limit = " AND r.number - c.cohort <= $max_periods" if spec.max_periods is not None else ""
-    if spec.bound == "unbounded":
-        at_most = "least(%s, $max_periods)" if spec.max_periods is not None else "%s"
-        since = at_most % "greatest(coalesce(r.last_number, c.cohort) - c.cohort, 0)"
-        return [
-            ("lasts", f"SELECT entity, {_number(spec, 'max(day)')} AS last_number FROM returns GROUP BY entity"),
-            (
-                "counts",
-                f"""
-  SELECT c.cohort{keys}, {since} AS n, count(*) AS found, CAST(NULL AS {_MONEY}) AS revenue
-  FROM cohorts c LEFT JOIN lasts r ON r.entity = c.entity GROUP BY ALL""",
-            ),
-        ]
-    # Two stages: an entity once per period, then cohorts; the second works on far fewer rows.
-    summed = f", CAST(sum(amount) AS {_MONEY}) AS amount" if spec.has_revenue else ""
-    revenue = f"CAST(sum(r.amount) AS {_MONEY})" if spec.has_revenue else f"CAST(NULL AS {_MONEY})"
-    return [
-        (
-            "visits",
-            f"SELECT entity, {_number(spec, 'day')} AS number{summed} FROM returns GROUP BY ALL",
-        ),
-        (
-            "counts",
-            f"""
-  SELECT c.cohort{keys}, r.number - c.cohort AS n, count(*) AS found, {revenue} AS revenue
-  FROM cohorts c JOIN visits r ON r.entity = c.entity AND r.number >= c.cohort{limit} GROUP BY ALL""",
-        ),
-    ]
-
-
-def _wholes(spec: RetentionSpec) -> str:
-    """Which periods are whole: ended at or before the watermark and touched by no gap."""
-    ends = period_start_sql(spec.grain, "number + 1", spec.week_start)
-    starts = period_start_sql(spec.grain, "number", spec.week_start)
-    numbers = "SELECT unnest(range((SELECT min(cohort) FROM sizes), (SELECT this_period FROM clock) + 1)) AS number"
-    whole = f"{ends} <= (SELECT today FROM clock)"
-    if spec.gaps is not None:
-        whole += f""" AND NOT EXISTS (
-           SELECT 1 FROM gap_days g WHERE g.first_day < {ends} AND (g.last_day IS NULL OR g.last_day >= {starts}))"""
-    return f"SELECT number, {whole} AS is_whole FROM ({numbers}) p"
-
-
-def _measured(spec: RetentionSpec) -> str:
-    """Common part of both answers: `measured` has cohort, breakdown, n, cohort_size, active, revenue, cumulative, value
-    and is_complete for every cell whose period has begun."""
-    names = _inner(spec)
-    keys = "".join(f", c.{name}" for name in names)
-    plain = "".join(f", {name}" for name in names)
-    same = "".join(f" AND k.{name} IS NOT DISTINCT FROM g.{name}" for name in names)
-    highest = "(SELECT this_period FROM clock) - cohort"
-    if spec.max_periods is not None:
-        highest = f"least({highest}, $max_periods)"
-    returns = spec.return_activity
-    amount = [f"CAST(e.{quoted(returns.amount)} AS {_MONEY}) AS amount"] if spec.has_revenue else []
-    today = local_date_sql("$watermark")
-    found = (
-        "CAST(sum(coalesce(k.found, 0)) OVER (PARTITION BY g.cohort" + "".join(f", g.{name}" for name in names)
-        + " ORDER BY g.n DESC) AS BIGINT)"
-        if spec.bound == "unbounded"
-        else "coalesce(k.found, 0)"
-    )
-    gap_days = f"""
-  SELECT {local_date_sql("starts_at")} AS first_day,
-         {local_date_sql("greatest(starts_at, ends_at - INTERVAL 1 MICROSECOND)")} AS last_day
-  FROM (SELECT starts_at, CASE WHEN ends_at IS NULL THEN TIMESTAMP '9999-01-01' ELSE ends_at END AS ends_at
-        FROM {relation(spec.gaps)})""" if spec.gaps is not None else None
-    ctes = [
-        ("clock", f"SELECT {today} AS today, {_number(spec, today)} AS this_period"),
-        *_cohorts(spec),
-        ("returns", _rows(returns, "return", amount)),
-        *_counted(spec, keys),
-        ("sizes", f"SELECT cohort{plain}, count(*) AS cohort_size FROM cohorts GROUP BY ALL"),
-        *([("gap_days", gap_days)] if gap_days else []),
-        ("periods", _wholes(spec)),
-        ("grid", f"SELECT cohort{plain}, cohort_size, unnest(range(0, {highest} + 1)) AS n FROM sizes"),
-        (
-            "filled",
-            f"""
-  SELECT g.*, CASE WHEN g.n = 0 THEN g.cohort_size ELSE {found} END AS active,
-         coalesce(k.revenue, 0) AS revenue, p.is_whole
-  FROM grid g JOIN periods p ON p.number = g.cohort + g.n
-  LEFT JOIN counts k ON k.cohort = g.cohort AND k.n = g.n{same}""",
-        ),
-        (
-            "framed",
-            f"""
-  SELECT *, CAST(sum(revenue) OVER w AS {_MONEY}) AS cumulative, bool_and(is_whole) OVER w AS all_whole,
-         lag(active) OVER w AS active_before, lag(revenue) OVER w AS revenue_before, lag(is_whole) OVER w AS whole_before,
-         first_value(revenue) OVER w AS revenue_at_start, first_value(is_whole) OVER w AS whole_at_start
-  FROM filled WINDOW w AS (PARTITION BY cohort{plain} ORDER BY n ROWS UNBOUNDED PRECEDING)""",
-        ),
-        ("measured", f"SELECT *, {_value(spec)} AS value, {_complete(spec)} AS is_complete FROM framed"),
-    ]
-    return with_parts(ctes, [spec.start.table, returns.table, spec.dimensions, spec.gaps])
-
-
-def _value(spec: RetentionSpec) -> str:
-    if spec.measure == "cumulative_revenue":
-        return "CAST(cumulative AS DOUBLE) / cohort_size"
-    top = "active" if spec.measure == "entities" else "revenue"
-    if spec.base == "from_previous":
-        bottom = f"CASE WHEN n = 0 THEN {top} ELSE {top}_before END"
-    else:
-        bottom = "cohort_size" if spec.measure == "entities" else "revenue_at_start"
-    return f"CAST({top} AS DOUBLE) / nullif({bottom}, 0)"
-
-
-def _complete(spec: RetentionSpec) -> str:
-    if spec.measure == "cumulative_revenue":
-        return "all_whole"
-    if spec.base == "from_previous":
-        return "is_whole AND coalesce(whole_before, true)"
-    return "is_whole" if spec.measure == "entities" else "is_whole AND whole_at_start"
-
-
-def _zero_reason(spec: RetentionSpec) -> str:
-    if spec.base == "from_previous":
-        what = "nobody was active" if spec.measure == "entities" else "there was no revenue"
-        return f"'{what} in the period before'"
-    return "'there was no revenue in period 0'"

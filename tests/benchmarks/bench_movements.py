@@ -111,7 +111,7 @@ def cpu_seconds(work) -> tuple[float, object]:
 def report(name: str, engine: float, by_hand: float, equal: bool, scale: float) -> bool:
     """Print one line; True when a bound is broken."""
     ratio = engine / by_hand
-    print(f"{name:28} engine {engine:6.2f} s  by hand {by_hand:6.2f} s  ratio {ratio:4.2f}  same answer: {equal}")
+    print(f"{name:28} engine {engine:6.2f} s  by hand {by_hand:6.2f} s  ratio {ratio:4.2f}  same answer: {equal}", flush=True)
     return not equal or (scale >= 1 and ratio > RATIO)
 
 
