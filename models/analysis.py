@@ -16,8 +16,10 @@ import duckdb
 import polars as pl
 
 from data_contracts.errors import UsageError
+from models.engines import attribution as attribution_engine
+from models.engines import attribution_credits, funnel_deals, funnel_logs
 from models.engines import funnel as funnel_engine
-from models.engines import funnel_logs, retention as retention_engine
+from models.engines import retention as retention_engine
 from models.engines.funnel_steps import Step, parse_step, parse_steps
 
 DEFAULT_WINDOW = "30d"
@@ -56,7 +58,7 @@ def log_for(con: duckdb.DuckDBPyConnection, steps: Sequence[Step]) -> str:
     return best
 
 
-def funnel_spec(con: duckdb.DuckDBPyConnection, steps: str, *, log: str | None = None, window: str = DEFAULT_WINDOW, step_windows: Sequence[str | None] = (),
+def funnel_spec(con: duckdb.DuckDBPyConnection, steps: str, *, log: str | None = None, window: str | None = None, step_windows: Sequence[str | None] = (),
                 order: str = "sequential", reentry: str = "first_entry", entry: str = "first_matching", exclude: Sequence[str] = (), by: str | None = None, at: str = "first",
                 grain: str | None = None, start: date | None = None, end: date | None = None) -> funnel_engine.FunnelSpec:
     """A funnel question in words as an engine specification. `exclude` entries are `name` or `name@after-before`, steps counted from 1."""
@@ -75,7 +77,7 @@ def funnel_spec(con: duckdb.DuckDBPyConnection, steps: str, *, log: str | None =
     if by:
         breakdown = funnel_engine.Breakdown(RETENTION_DIMENSIONS.get(by, by) if by != "channel" else by, at if at in ("first", "last") else _whole(at))
     return funnel_engine.FunnelSpec(
-        log=funnel_logs.log_named(chosen), steps=wanted, window=length(window), start=start, end=end, order=order, reentry=reentry, entry_kind=entry,
+        log=funnel_logs.log_named(chosen), steps=wanted, window=length(window or DEFAULT_WINDOW), start=start, end=end, order=order, reentry=reentry, entry_kind=entry,
         step_windows=tuple(length(w) if w else None for w in step_windows), exclusions=tuple(exclusions), breakdown=breakdown, grain=grain,
         time_zone=known["time_zone"], watermark=known["watermark"])
 
@@ -129,3 +131,32 @@ def retention(con: duckdb.DuckDBPyConnection, spec: retention_engine.RetentionSp
     """(cells, mean row): see `retention.cells_query` and `mean_query`; breakdown columns under their public names."""
     public = {column: name for name, column in RETENTION_DIMENSIONS.items() if column in spec.breakdown}
     return retention_engine.run(con, spec).rename(public), retention_engine.run_mean(con, replace(spec, show_incomplete=False)).rename(public)
+
+
+def deal_stages(con: duckdb.DuckDBPyConnection, pipeline: str | None = None, start: date | None = None, end: date | None = None, stages: Sequence[str] = ()) -> pl.DataFrame:
+    """Deals by stage, counted `in_order`, by `any_stage` and `imputed`; see `funnel_deals.counts_sql`."""
+    return funnel_deals.run(con, funnel_deals.DealFunnelSpec(pipeline=pipeline, stages=tuple(stages), start=start, end=end, time_zone=settings(con)["time_zone"]))
+
+
+def stage_counts(con: duckdb.DuckDBPyConnection, steps: str, count: str, pipeline: str | None = None, start: date | None = None, end: date | None = None) -> pl.DataFrame:
+    """Stages in the form of a funnel: step, step_name, entries (the count asked for), from_start, from_previous and all three counts, summed over pipelines."""
+    named = [s.name for s in parse_steps(steps)]
+    frame = deal_stages(con, pipeline, start, end, named)
+    counts = frame.group_by("stage_position", "stage").agg(pl.col("in_order", "any_stage", "imputed").sum()).sort("stage_position")
+    entries = pl.col(count)
+    return counts.select(pl.col("stage_position").alias("step"), pl.col("stage").alias("step_name"), entries.alias("entries"),
+                         pl.when(entries.first() > 0).then(entries / entries.first()).alias("from_start"),
+                         pl.when(entries.shift(1) > 0).then(entries / entries.shift(1)).alias("from_previous"), "in_order", "any_stage", "imputed")
+
+
+def attribution(con: duckdb.DuckDBPyConnection, model: str | None = None, *, conversions: str = "order", lookback_days: float | None = None, half_life_days: float = 7.0,
+                start: date | None = None, end: date | None = None) -> pl.DataFrame:
+    """Conversions and revenue credited to each channel; `model` None is the workspace's, `all` every one. See `attribution.summary_sql`.
+
+    `conversions` is `order` (every valued order) or `new_customer` (the first ever payment).
+    """
+    known = settings(con)
+    wanted = attribution_engine.MODELS if model == "all" else (model or known["attribution_model"],)
+    base = attribution_engine.AttributionSpec(models=tuple(wanted), lookback_days=known["attribution_lookback_days"] if lookback_days is None else lookback_days, half_life_days=half_life_days,
+                                              start=start, end=end or known["watermark"], time_zone=known["time_zone"])
+    return attribution_engine.run(con, attribution_credits.spec_for(conversions, base))

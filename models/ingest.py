@@ -348,6 +348,19 @@ def overall_watermark(con: duckdb.DuckDBPyConnection, as_of: datetime) -> dateti
 
 # -- quarantine, as people see it --------------------------------------------------------------------------------------
 
+def summarise_quarantine(con: duckdb.DuckDBPyConnection) -> None:
+    """Write `ops.quarantine_summary`, the part of the quarantine that snapshots carry: counts by reason, no value of a row.
+
+    Rows that the marts left out for want of an exchange rate are counted with it.
+    """
+    missing = con.execute("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'intermediate' AND table_name = 'int_missing_rates'").fetchone()[0]
+    rates = "UNION ALL SELECT source, entity, 'currency', 'has no exchange rate: ' || currency, count(*), NULL FROM intermediate.int_missing_rates GROUP BY ALL" if missing else ""
+    con.execute(f"""
+        CREATE OR REPLACE TABLE ops.quarantine_summary AS
+        SELECT source, entity, reason.field AS field, reason.reason AS reason, count(*) AS rows, min(first_seen_at) AS first_seen_at
+        FROM (SELECT *, unnest(reasons) AS reason FROM quarantine.rows WHERE status = 'open') GROUP BY ALL {rates}""")
+
+
 def quarantine_summary(con: duckdb.DuckDBPyConnection, include_resolved: bool = False) -> pl.DataFrame:
     """Rows by source, entity, field, reason and status, most first. A row with two reasons counts under both."""
     return con.execute("""

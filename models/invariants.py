@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from models.engines import movements
+from models.engines import attribution_credits, movements
 
 SHOWN = 3    # offending rows named in a message; the rest is counted
 
@@ -52,9 +52,11 @@ def movement_spec(con: duckdb.DuckDBPyConnection) -> movements.MovementSpec:
 
 
 def build_engine_tables(con: duckdb.DuckDBPyConnection) -> None:
-    """Create `metrics.mtr_revenue_movements` from the marts."""
+    """Create `metrics.mtr_revenue_movements` and `metrics.mtr_attribution_credits` from the marts."""
+    known = _settings(con)
     con.execute("CREATE SCHEMA IF NOT EXISTS metrics")
-    movements.build_table(con, movement_spec(con), week_start=_settings(con)["week_start"])
+    movements.build_table(con, movement_spec(con), week_start=known["week_start"])
+    attribution_credits.build_table(con, model=known["attribution_model"], lookback_days=known["attribution_lookback_days"], time_zone=known["time_zone"], until=known["watermark"])
 
 
 def _rows(con: duckdb.DuckDBPyConnection, sql: str, params: Any = None) -> list[dict[str, Any]]:
@@ -73,8 +75,19 @@ def _retention_above_one(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]
         FROM metrics.mtr_revenue_movements GROUP BY ALL HAVING sum(retained_mrr) > sum(opening_mrr)""")
 
 
+def _unconserved_credits(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    return _rows(con, """
+        WITH credited AS (
+            SELECT conversion_kind, model, sum(conversions) AS conversions, sum(revenue) AS revenue, count(DISTINCT conversion_id) AS whole FROM metrics.mtr_attribution_credits GROUP BY ALL)
+        SELECT c.conversion_kind, c.model, c.conversions, c.whole, c.revenue, n.revenue AS whole_revenue
+        FROM credited AS c, (SELECT count(*) AS acquired, coalesce(sum(first_amount_reporting), 0) AS revenue FROM marts.fct_new_customers
+                             WHERE acquired_at < (SELECT watermark FROM ops.settings)) AS n
+        WHERE c.conversions <> c.whole OR (c.conversion_kind = 'new_customer' AND c.whole <> n.acquired)""")
+
+
 INVARIANTS = (
     Invariant("waterfall_closes", "mtr_revenue_movements", "Opening plus movements is closing, each closing the next opening, to the cent, per currency.", _broken_waterfalls),
+    Invariant("attribution_conserves", "mtr_attribution_credits", "Under every model credited conversions sum to the conversions, each new customer once.", _unconserved_credits),
     Invariant("retained_within_opening", "mtr_revenue_movements", "Retained MRR never exceeds the opening book.", _retention_above_one),
 )
 

@@ -77,7 +77,7 @@ def compile_condition(condition: Condition) -> tuple[str, list[Any]]:
     test = builder.condition(condition)
     with_ = f"WITH {', '.join(builder.ctes)} " if builder.ctes else ""
     sql = (f"{with_}SELECT c.customer_id FROM {UNIVERSE} AS c CROSS JOIN ops.settings AS s {' '.join(builder.joins.values())} "
-           f"WHERE NOT c.is_deleted AND ({test})")
+           f"WHERE NOT c.is_deleted AND NOT c.is_lead_only AND ({test})")
     return sql, builder.parameters
 
 
@@ -88,7 +88,7 @@ def compile_segment(segment: Segment) -> tuple[str, list[Any]]:
 
 def universe_size(con: duckdb.DuckDBPyConnection) -> int:
     """Customers a segment is chosen from."""
-    return con.execute(f"SELECT count(*) FROM {UNIVERSE} WHERE NOT is_deleted").fetchone()[0]
+    return con.execute(f"SELECT count(*) FROM {UNIVERSE} WHERE NOT is_deleted AND NOT is_lead_only").fetchone()[0]
 
 
 def count(con: duckdb.DuckDBPyConnection, segment: Segment) -> int:

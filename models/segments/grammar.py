@@ -266,3 +266,41 @@ def find(name_or_file: str, folder: Path) -> Segment:
 def saved(folder: Path) -> list[Path]:
     """Files of the segments of a home, by name."""
     return sorted(folder.glob("*.yml")) if folder.exists() else []
+
+
+def content(segment: Segment) -> dict[str, Any]:
+    """A segment as the content of its file: `parse(name, content(segment))` gives the same segment."""
+    head = {"label": segment.label, **({"description": segment.description} if segment.description else {}), **({"owner": segment.owner} if segment.owner else {})}
+    return head | _plain(segment.condition)
+
+
+def _plain(condition: Condition) -> dict[str, Any]:
+    if isinstance(condition, Group):
+        return {condition.mode: [_plain(m) for m in condition.members]}
+    if isinstance(condition, AttributeCondition):
+        return {"attribute": condition.attribute, condition.operator: _writable(condition.value)}
+    if condition.at_most == 0 and condition.at_least is None:
+        written: dict[str, Any] = {"did_not": condition.behaviour}
+    else:
+        written = {"did": condition.behaviour, **{k: getattr(condition, k) for k in ("at_least", "at_most") if getattr(condition, k) is not None}}
+    written |= {k: _writable(getattr(condition, k)) for k in (*_SUMS, "within_days", "since", "before") if getattr(condition, k) is not None}
+    return written | ({"where": {k: list(v) for k, v in condition.where}} if condition.where else {})
+
+
+def _writable(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_writable(v) for v in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
+
+
+def save(name: str, written: dict[str, Any], folder: Path) -> Path:
+    """Write a segment's file, after checking that it reads back. Raises UsageError."""
+    segment = parse(name, written)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{segment.name}.yml"
+    temporary = target.with_suffix(".yml.new")
+    temporary.write_text(yaml.safe_dump(content(segment), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    temporary.replace(target)
+    return target

@@ -10,6 +10,7 @@ from pipelines.resources import RunContext
 MARTS = ["dim_customers", "fct_orders", "fct_new_customers", "fct_subscription_terms", "fct_subscriptions", "fct_exchange_rates", "fct_touchpoints"]
 TABLES = {
     "mtr_revenue_movements": "MRR from opening to closing. One row per period, customer and currency.",
+    "mtr_attribution_credits": "Credit of each touch for each conversion. One row per kind of conversion, model, conversion and touch.",
 }
 
 

@@ -2,7 +2,7 @@
 
 from dagster import AssetKey, AssetsDefinition, MaterializeResult, asset
 
-from models import warehouse
+from models import ingest, warehouse
 from pipelines.progress import PROGRESS
 from pipelines.resources import RunContext
 
@@ -14,6 +14,7 @@ def snapshot_asset(upstream: list[AssetKey]) -> AssetsDefinition:
     def publish(run: RunContext) -> MaterializeResult:
         with PROGRESS.stage("publish"):
             with warehouse.writing(run.home) as con:
+                ingest.summarise_quarantine(con)
                 as_of, watermark = con.execute("SELECT as_of, watermark FROM ops.settings").fetchone()
                 warnings = [r[0] for r in con.execute("SELECT DISTINCT subject || ': ' || check_name FROM ops.check_results WHERE run_id = ? AND NOT is_passed", [run.run_id]).fetchall()]
             snapshot = warehouse.publish(run.home, run.run_id, as_of, watermark, warnings)

@@ -10,6 +10,7 @@ from data_contracts.environment import find_home
 from pipelines.commands.metrics import Grain, day, split
 from pipelines.commands.options import FormatOption, HomeOption, OutputFormat, OutputOption
 
+STAGE_COUNTS = ("in_order", "any_stage", "imputed")
 REENTRIES = ("first_entry", "best_entry", "totals")
 
 
@@ -17,11 +18,12 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(funnel)
     app.command()(retention)
+    app.command()(attribution)
 
 
 def funnel(steps: Annotated[str, typer.Option("--steps", metavar="'NAME; NAME…'", help="Steps in order; a step may carry conditions: page[path=/price].")],
-           order: Annotated[str, typer.Option(help="sequential, strict (nothing between) or any_order.")] = "sequential",
-           window: Annotated[str, typer.Option(help="All steps within this time of the first: 30m, 1h, 7d, 2w.")] = "30d",
+           order: Annotated[str, typer.Option(help="sequential, strict (nothing between) or any_order; for stages of deals in_order, any_stage or imputed.")] = "sequential",
+           window: Annotated[Optional[str], typer.Option(help="All steps within this time of the first: 30m, 1h, 7d, 2w. Default 30d; stages of deals have none.")] = None,
            step_window: Annotated[Optional[list[str]], typer.Option("--step-window", help="A limit for each step after the first, in order; `-` for none.")] = None,
            entry: Annotated[str, typer.Option(help="first_matching or first_ever; or how often one may enter: first_entry, best_entry, totals.")] = "first_matching",
            reentry: Annotated[str, typer.Option(help="first_entry, best_entry (any entry that converts counts) or totals (every attempt).")] = "first_entry",
@@ -29,6 +31,7 @@ def funnel(steps: Annotated[str, typer.Option("--steps", metavar="'NAME; NAME…
            by: Annotated[Optional[str], typer.Option("--by", metavar="DIM", help="Break down by an attribute of the log or the customer.")] = None,
            at: Annotated[str, typer.Option(help="Touch at which the attribute is read: first, last or a step's number.")] = "first",
            log: Annotated[Optional[str], typer.Option(help="events, leads, deals or touchpoints; else the one that has the steps.")] = None,
+           pipeline: Annotated[Optional[str], typer.Option(help="Stages of deals: one pipeline only.")] = None,
            grain: Annotated[Optional[Grain], typer.Option(help="One funnel a period, by the date of entry.")] = None,
            from_: Annotated[Optional[str], typer.Option("--from", metavar="DATE", help="Entries from this day.")] = None,
            to: Annotated[Optional[str], typer.Option("--to", metavar="DATE", help="Entries before this day.")] = None,
@@ -39,12 +42,17 @@ def funnel(steps: Annotated[str, typer.Option("--steps", metavar="'NAME; NAME…
     if entry in REENTRIES:
         entry, reentry = "first_matching", entry
     with warehouse.reading(find_home(home)) as opened:
-        spec = analysis.funnel_spec(opened.con, steps, log=log, window=window, step_windows=[None if w == "-" else w for w in step_window or []], order=order, reentry=reentry,
+        chosen = log or analysis.log_for(opened.con, analysis.parse_steps(steps))
+        if chosen == "deals" and (order in STAGE_COUNTS or window is None):
+            frame = analysis.stage_counts(opened.con, steps, order if order in STAGE_COUNTS else "in_order", pipeline, day(from_, "--from"), day(to, "--to"))
+            emit(frame, form.value, output, notes=["entries are counted in_order unless --order says any_stage or imputed; give --window for a funnel in time"] if form is OutputFormat.table else [])
+            return
+        spec = analysis.funnel_spec(opened.con, steps, log=chosen, window=window, step_windows=[None if w == "-" else w for w in step_window or []], order=order, reentry=reentry,
                                     entry=entry, exclude=exclude or [], by=by, at=at, grain=grain.value if grain else None, start=day(from_, "--from"), end=day(to, "--to"))
         frame = analysis.funnel(opened.con, spec)
         if by and "breakdown" in frame.columns:
             frame = frame.rename({"breakdown": by})
-        note = f"window {window}, {order}, {reentry}, {entry}; snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}"
+        note = f"window {window or analysis.DEFAULT_WINDOW}, {order}, {reentry}, {entry}; snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}"
     emit(frame, form.value, output, notes=[note] if form is OutputFormat.table else [])
 
 
@@ -70,3 +78,19 @@ def retention(variant: Annotated[Optional[str], typer.Option(help="One of each c
     emit(row if mean else cells, form.value, output, notes=[note] if form is OutputFormat.table else [])
 
 
+
+
+def attribution(model: Annotated[Optional[str], typer.Option("--model", help="first, last, linear, u_shaped, w_shaped, time_decay, markov, shapley, or all; default: the workspace's.")] = None,
+                conversions: Annotated[str, typer.Option(help="order (every valued order) or new_customer (the first ever payment).")] = "order",
+                lookback: Annotated[Optional[float], typer.Option(min=0, help="Days before a conversion in which touches count; default: the workspace's.")] = None,
+                half_life: Annotated[float, typer.Option(help="Days after which a touch counts half, for time_decay.")] = 7.0,
+                from_: Annotated[Optional[str], typer.Option("--from", metavar="DATE", help="Conversions from this day.")] = None,
+                to: Annotated[Optional[str], typer.Option("--to", metavar="DATE", help="Conversions before this day.")] = None,
+                form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
+    """Which channels the conversions and their revenue are owed to. Credits sum to the whole; `no_touch` is what nobody touched."""
+    from models import analysis, warehouse
+    from pipelines.output import emit
+    with warehouse.reading(find_home(home)) as opened:
+        frame = analysis.attribution(opened.con, model, conversions=conversions, lookback_days=lookback, half_life_days=half_life, start=day(from_, "--from"), end=day(to, "--to"))
+        note = f"amounts in {analysis.settings(opened.con)['reporting_currency']}; snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}"
+    emit(frame, form.value, output, notes=[note] if form is OutputFormat.table else [])
