@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import accumulate
 from typing import Any
 
 import duckdb
@@ -170,9 +171,8 @@ def credits_sql(
     positional = tuple(model for model in spec.models if model != "markov")
     if "markov" in spec.models and shares is None:
         raise UsageError("the markov model has no channel shares", remedy="Fit it first, or call credits().")
-    weighted = []
     if positional:
-        others = ""
+        weighted, others = [], ""
         if "w_shaped" in positional:
             others = (
                 ", touches - 1 - CASE WHEN lead_position > 1 THEN 1 ELSE 0 END - CASE WHEN opportunity_position > 1 "
@@ -190,49 +190,47 @@ def credits_sql(
                 f"SELECT {params.bind(model)} AS model, conversion_id, customer_id, converted_at, revenue, refunded, "
                 f"touchpoint_id, channel, campaign_id, position, {weight} AS raw FROM measured"
             )
+        parts.append("weighted AS NOT MATERIALIZED (" + "\nUNION ALL ".join(weighted) + ")")
+        parts.append(_ALONG_THE_JOURNEY)
+    branches = ["SELECT * FROM credited_touches"] if positional else []
     if "markov" in spec.models:
-        channels, numbers = params.bind(list(shares or {})), params.bind([float(s) for s in (shares or {}).values()])
-        parts.append(
-            f"shares AS (SELECT unnest({channels}::VARCHAR[]) AS channel, unnest({numbers}::DOUBLE[]) AS share, "
-            f"generate_subscripts({channels}::VARCHAR[], 1) AS position)"
-        )
-        weighted.append(
-            f"SELECT {params.bind('markov')} AS model, j.conversion_id, j.customer_id, j.converted_at, j.revenue, j.refunded, "
-            "NULL AS touchpoint_id, s.channel, NULL AS campaign_id, s.position, s.share AS raw "
-            "FROM (SELECT * FROM journey WHERE position = 1) AS j CROSS JOIN shares AS s"
-        )
-    parts.append("weighted AS NOT MATERIALIZED (" + "\nUNION ALL ".join(weighted) + ")")
-    parts.append(
-        """summed AS NOT MATERIALIZED (
+        branches.append(_markov_credits(shares or {}, params))
+    branches.append(
+        f"""SELECT m.model, c.conversion_id, c.customer_id, c.converted_at, NULL AS touchpoint_id, '{NO_TOUCH}' AS channel,
+        NULL AS campaign_id, NULL AS touch_position, 1.0 AS weight, 1000000000 AS conversion_units,
+        CAST(c.revenue * 10000 AS BIGINT) AS revenue_units, CAST(c.refunded * 10000 AS BIGINT) AS refunded_units
+    FROM (SELECT unnest({params.bind(list(spec.models))}::VARCHAR[]) AS model) AS m
+    CROSS JOIN (SELECT * FROM converted WHERE conversion_id NOT IN (SELECT conversion_id FROM journey)) AS c"""
+    )
+    parts.append("credited AS NOT MATERIALIZED (" + "\nUNION ALL ".join(branches) + ")")
+    parts.append(_CREDITS)
+    return "WITH " + ",\n".join(parts) + "\nSELECT * FROM credits", params.values
+
+
+# Each touch's whole units, as differences of the rounded running total.
+_ALONG_THE_JOURNEY = """summed AS NOT MATERIALIZED (
     SELECT *, raw / sum(raw) OVER whole AS weight,
         CASE WHEN row_number() OVER path = count(*) OVER whole THEN 1.0 ELSE sum(raw) OVER path / sum(raw) OVER whole END AS upto
     FROM weighted
     WINDOW path AS (PARTITION BY model, conversion_id ORDER BY position ROWS UNBOUNDED PRECEDING),
         whole AS (PARTITION BY model, conversion_id)
-)"""
-    )
-    parts.append(
-        f"""units AS NOT MATERIALIZED (
+),
+units AS NOT MATERIALIZED (
     SELECT *, CAST(round(upto * 1e9) AS BIGINT) AS conversion_units,
         CAST(round(upto * CAST(revenue * 10000 AS BIGINT)) AS BIGINT) AS revenue_units,
         CAST(round(upto * CAST(refunded * 10000 AS BIGINT)) AS BIGINT) AS refunded_units
     FROM summed
 ),
-credited AS NOT MATERIALIZED (
-    SELECT model, conversion_id, customer_id, converted_at, touchpoint_id, channel, campaign_id,
-        CASE WHEN touchpoint_id IS NULL THEN NULL ELSE position END AS touch_position, weight,
+credited_touches AS NOT MATERIALIZED (
+    SELECT model, conversion_id, customer_id, converted_at, touchpoint_id, channel, campaign_id, position AS touch_position, weight,
         conversion_units - coalesce(lag(conversion_units) OVER path, 0) AS conversion_units,
         revenue_units - coalesce(lag(revenue_units) OVER path, 0) AS revenue_units,
         refunded_units - coalesce(lag(refunded_units) OVER path, 0) AS refunded_units
     FROM units
     WINDOW path AS (PARTITION BY model, conversion_id ORDER BY position)
-    UNION ALL
-    SELECT m.model, c.conversion_id, c.customer_id, c.converted_at, NULL, '{NO_TOUCH}', NULL, NULL, 1.0,
-        1000000000, CAST(c.revenue * 10000 AS BIGINT), CAST(c.refunded * 10000 AS BIGINT)
-    FROM (SELECT unnest({params.bind(list(spec.models))}::VARCHAR[]) AS model) AS m
-    CROSS JOIN (SELECT * FROM converted WHERE conversion_id NOT IN (SELECT conversion_id FROM journey)) AS c
-),
-credits AS NOT MATERIALIZED (
+)"""
+
+_CREDITS = """credits AS NOT MATERIALIZED (
     SELECT model, conversion_id, customer_id, converted_at, touchpoint_id, channel, campaign_id,
         CAST(touch_position AS INTEGER) AS touch_position, weight,
         CAST(conversion_units / CAST(1000000000 AS DECIMAL(18,0)) AS DECIMAL(18,9)) AS conversions,
@@ -242,8 +240,30 @@ credits AS NOT MATERIALIZED (
         FALSE AS is_sampled
     FROM credited
 )"""
+
+
+def _markov_credits(shares: dict[str, float], params: Parameters) -> str:
+    """Every touched conversion by the same shares, so the running totals are known beforehand."""
+    upto = list(accumulate(shares.values()))
+    upto[-1:] = [1.0] if upto else []
+    lists = {
+        "channel": params.bind(list(shares)) + "::VARCHAR[]",
+        "share": params.bind([float(share) for share in shares.values()]) + "::DOUBLE[]",
+        "former": params.bind([0.0, *upto[:-1]] if upto else []) + "::DOUBLE[]",
+        "upto": params.bind([*upto]) + "::DOUBLE[]",
+    }
+    columns = ", ".join(f"unnest({values}) AS {name}" for name, values in lists.items())
+
+    def part(total: str) -> str:
+        return f"CAST(round(s.upto * {total}) AS BIGINT) - CAST(round(s.former * {total}) AS BIGINT)"
+
+    return (
+        f"SELECT {params.bind('markov')} AS model, j.conversion_id, j.customer_id, j.converted_at, NULL AS touchpoint_id, "
+        "s.channel, NULL AS campaign_id, NULL AS touch_position, s.share AS weight, "
+        f"{part('1e9')} AS conversion_units, {part('CAST(j.revenue * 10000 AS BIGINT)')} AS revenue_units, "
+        f"{part('CAST(j.refunded * 10000 AS BIGINT)')} AS refunded_units "
+        f"FROM (SELECT * FROM journey WHERE position = 1) AS j CROSS JOIN (SELECT {columns}) AS s"
     )
-    return "WITH " + ",\n".join(parts) + "\nSELECT * FROM credits", params.values
 
 
 def summary_sql(
@@ -253,11 +273,14 @@ def summary_sql(
     channel), is_sampled. Each model's rows sum to all conversions, all revenue and all refunds, exactly."""
     text, values = credits_sql(spec, shares)
     text = text.removesuffix("SELECT * FROM credits")
+    markov = "'markov'"
     return (
         text + "SELECT channel, model, CAST(sum(conversions) AS DECIMAL(18,9)) AS conversions, "
         "CAST(sum(revenue) AS DECIMAL(18,4)) AS revenue, CAST(sum(refunded) AS DECIMAL(18,4)) AS refunded, "
         "CAST(sum(net_revenue) AS DECIMAL(18,4)) AS net_revenue, "
-        "count(DISTINCT conversion_id) FILTER (weight > 0) AS n, bool_or(is_sampled) AS is_sampled "
+        # under markov a conversion has one row a channel, so there is nothing to make distinct
+        f"count(DISTINCT conversion_id) FILTER (weight > 0 AND model <> {markov}) "
+        f"+ count(*) FILTER (weight > 0 AND model = {markov}) AS n, bool_or(is_sampled) AS is_sampled "
         "FROM credits GROUP BY channel, model ORDER BY model, conversions DESC, channel",
         values,
     )
