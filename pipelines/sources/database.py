@@ -9,6 +9,7 @@ becomes a floating-point number on the way, and one odd value leaves its column 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 import re
@@ -46,6 +47,7 @@ class Dialect(Protocol):
 
     driver: str                                   # SQLAlchemy's dialect+driver
     mends: tuple[tuple[str, str, str], ...]       # pattern in the driver's message, what it means, what to do
+    errors: tuple[type[Exception], ...]           # what the driver raises
     lost: str                                     # pattern of messages of a connection that broke while reading
     placeholder: str
 
@@ -70,6 +72,7 @@ class Database:
         self.schema = declaration.options.get("schema")
         self.url = _url(declaration)
         self.dialect: Dialect = importlib.import_module(f"pipelines.sources.databases.{self.url.get_backend_name()}").DIALECT
+        self.failures = (sa.exc.SQLAlchemyError, OSError, *self.dialect.errors)
 
     def __enter__(self) -> Database:
         engine = sa.create_engine(self.url.set(drivername=self.dialect.driver), poolclass=NullPool, connect_args=self.dialect.connect_arguments(CONNECT_SECONDS))
@@ -79,12 +82,13 @@ class Database:
             self.names = sorted({*inspector.get_table_names(schema=self.schema), *inspector.get_view_names(schema=self.schema)})
             self.raw = self.connection.connection.driver_connection
             self.dialect.begin(self.raw)
-        except Exception as error:   # every driver has its own exception classes; all of them are told the same way
+        except self.failures as error:
             raise self._explained(error) from None
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.connection.close()
+        with contextlib.suppress(sa.exc.SQLAlchemyError):   # a broken connection cannot be closed in good order, and its error was told
+            self.connection.close()
 
     def has(self, table: str) -> bool:
         return table in self.names
@@ -102,7 +106,7 @@ class Database:
         """Column → type of a query; `name` is the table it reads, where it reads one."""
         try:
             return self.dialect.table(self.raw, name, select, parameters).columns
-        except Exception as error:
+        except self.failures as error:
             raise self._explained(error, name) from None
 
     def read(self, con: duckdb.DuckDBPyConnection, name: str, select: str, target: Path, work: Path, *, parameters: Sequence[Any] = (),
@@ -124,7 +128,7 @@ class Database:
                     rows += len(chunk)
         except (pa.ArrowException, pl.exceptions.PolarsError) as error:
             raise self._fault(f"the table {name} holds text that cannot be read: {error}", "Leave the column out with a query under `tables:`.", field=name) from None
-        except Exception as error:
+        except self.failures as error:
             raise self._explained(error, name) from None
         warnings = _write_typed(con, name, kinds, text, target)
         text.unlink()

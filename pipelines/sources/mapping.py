@@ -158,7 +158,8 @@ def run(con: duckdb.DuckDBPyConnection, mapping: Mapping, batch: Batch, raw: dic
             empty = ", ".join(f"CAST(NULL AS {kind}) AS {quoted(column)}" for column, kind in spec.columns.items())
             con.execute(f"CREATE VIEW {quoted(table)} AS SELECT {empty} WHERE false")
     for name, pairs in mapping.lookups.items():
-        con.execute(f"CREATE TABLE {quoted(name)} AS SELECT unnest($keys) AS key, unnest($values) AS value", {"keys": list(pairs), "values": list(pairs.values())})
+        values = ", ".join(f"({literal(key)}, {literal(value)})" for key, value in pairs.items()) or "(NULL, NULL)"
+        con.execute(f"CREATE TABLE {quoted(name)} AS SELECT key, value FROM (VALUES {values}) AS t(key, value) WHERE key IS NOT NULL")
     rejected = _write_rejects(con, mapping, batch, set_aside)
     _lock_down(con, batch)
     runner = _Runner(con, mapping, batch.declaration.name)

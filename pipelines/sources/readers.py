@@ -260,7 +260,7 @@ def _read_jsonl(job: Job) -> Reading:
     if not keys:
         raise job.fail("no line holds a JSON object with names and values", "Write one object a line, such as {\"order_id\": \"7\"}.", row=1)
     names, more = header_names(keys, job)
-    values = ", ".join(f"json_extract_string(line, {literal('/' + k.replace('~', '~0').replace('/', '~1'))}) AS {quoted(n)}" for k, n in zip(keys, names))
+    values = ", ".join(f"json_extract_string(line, {literal('/' + k.replace('~', '~0').replace('/', '~1'))}) AS {quoted(n)}" for k, n in zip(keys, names, strict=True))
     select = f"SELECT {values}, _n AS _row_number, {literal(job.file.name)} AS _file FROM json_{number} WHERE kind = 'OBJECT' ORDER BY _n"
     rows = con.execute(f"COPY ({select}) TO {literal(str(job.target))} {PARQUET}").fetchone()[0]
     con.execute(f"DROP VIEW json_{number}")
@@ -275,7 +275,7 @@ def _read_parquet(job: Job) -> Reading:
     described = job.con.execute(f"DESCRIBE SELECT * FROM read_parquet({literal(str(path))})").fetchall()
     names, warnings = header_names([row[0] for row in described], job)
     columns = []
-    for (old, kind, *_), name in zip(described, names):
+    for (old, kind, *_), name in zip(described, names, strict=True):
         nested = kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION"))
         columns.append(f"{f'to_json({quoted(old)})::VARCHAR' if nested else quoted(old)} AS {quoted(name)}")
     select = f"SELECT {', '.join(columns)}, file_row_number + 1 AS _row_number, {literal(job.file.name)} AS _file FROM read_parquet({literal(str(path))}, file_row_number=true)"
@@ -300,7 +300,7 @@ def _read_xlsx(job: Job) -> Reading:
     names, warnings = header_names([c or "" for c in cells.row(0)], job)
     if len(book.sheet_names) > 1 and "sheet" not in job.options:
         warnings.append(f"{job.file.name}: only the first of {len(book.sheet_names)} sheets is read")
-    table = cells.rename(dict(zip(cells.columns, names))).with_columns(
+    table = cells.rename(dict(zip(cells.columns, names, strict=True))).with_columns(
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("_row_number"), pl.lit(job.file.name).alias("_file"))
     filled = table.slice(1).filter(~pl.all_horizontal(pl.col(names).is_null()))
     filled.write_parquet(job.target, compression="zstd")

@@ -20,6 +20,7 @@ class MySQL:
     """See `Dialect`. TIMESTAMP columns come in UTC, DATETIME columns as they were written."""
 
     driver = "mysql+pymysql"
+    errors = (pymysql.MySQLError, RuntimeError)   # RuntimeError: a way to log in that the driver does not speak
     mends = (
         (r"Access denied for user", "the database refuses user name or password", "Check both in the URL; keep the password in an environment variable, as ${NAME}."),
         (r"Unknown database '([^']+)'", "there is no database {0}", "Check the database name at the end of the URL."),

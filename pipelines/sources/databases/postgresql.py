@@ -19,6 +19,7 @@ class PostgreSQL:
     """See `Dialect`."""
 
     driver = "postgresql+psycopg"
+    errors = (psycopg.Error,)
     mends = (
         (r"password authentication failed|no password supplied", "the database refuses user name or password", "Check both in the URL; keep the password in an environment variable, as ${NAME}."),
         (r"database \"([^\"]+)\" does not exist", "there is no database {0}", "Check the database name at the end of the URL."),

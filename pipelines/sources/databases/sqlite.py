@@ -19,6 +19,7 @@ class SQLite:
     """See `Dialect`."""
 
     driver = "sqlite"
+    errors = (sqlite3.Error,)
     mends = (
         (r"unable to open database file", "the database file cannot be opened", "Check the path in the URL; relative paths start at the folder of sources.yml."),
         (r"file is not a database|file is encrypted", "the file is no SQLite database", "Check the path in the URL."),

@@ -142,8 +142,9 @@ class SqlSource:
         if last["kind"] == "instant":
             low = datetime.fromisoformat(low) - timedelta(days=float(batch.declaration.options.get("overlap_days", OVERLAP_DAYS)))
             low = str(low) if database.url.get_backend_name() == "sqlite" else low
-        column = database.dialect.quoted(request.cursor)
-        return f"SELECT * FROM ({request.select}) AS narrowed WHERE {column} >= {database.dialect.placeholder} OR {column} IS NULL", (low,)
+        mark = database.dialect.placeholder
+        column, select = (t.replace("%", "%%") if mark == "%s" else t for t in (database.dialect.quoted(request.cursor), request.select))
+        return f"SELECT * FROM ({select}) AS narrowed WHERE {column} >= {mark} OR {column} IS NULL", (low,)
 
     def _remember(self, batch: Batch, con: duckdb.DuckDBPyConnection, request: Request, path: Path) -> None:
         """Where the next incremental read starts: the greatest cursor value, never after now."""
@@ -160,12 +161,14 @@ class SqlSource:
             batch.next_state[request.name] = {"column": request.cursor, "kind": "number", "value": max(value, before["value"]) if before else value}
             return
         cap = (batch.extracted_at.astimezone(UTC) if kind == "TIMESTAMP WITH TIME ZONE" else local_now.replace(tzinfo=UTC)) + CLOCK_SKEW
+        at = f"TIMESTAMPTZ {literal(cap.isoformat(sep=' '))}"
         as_instant = f"TRY_CAST({column} AS TIMESTAMPTZ)"
-        value, beyond = con.execute(f"SELECT max({as_instant}) FILTER ({as_instant} <= $cap), count(*) FILTER ({as_instant} > $cap) FROM read_parquet({literal(str(path))})", {"cap": cap}).fetchone()
+        micros, beyond = con.execute(f"SELECT epoch_us(max({as_instant}) FILTER ({as_instant} <= {at})), count(*) FILTER ({as_instant} > {at}) FROM read_parquet({literal(str(path))})").fetchone()
         if beyond:
             batch.warnings.append(f"table {request.name}: {beyond} rows have {request.cursor} in the future; they are kept, and the cursor stays at now")
-        if value is not None:
-            text = str(value.astimezone(UTC) if kind == "TIMESTAMP WITH TIME ZONE" else value.astimezone(UTC).replace(tzinfo=None))
+        if micros is not None:
+            value = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+            text = str(value if kind == "TIMESTAMP WITH TIME ZONE" else value.replace(tzinfo=None))
             if before and before["column"] == request.cursor:
                 text = max(text, before["value"])
             batch.next_state[request.name] = {"column": request.cursor, "kind": "instant", "value": text}
