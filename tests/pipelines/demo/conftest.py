@@ -113,4 +113,4 @@ def small(tmp_path_factory) -> World:
 @pytest.fixture(scope="session")
 def medium(tmp_path_factory) -> World:
     """Enough customers for statistics."""
-    return make_world(tmp_path_factory.mktemp("medium"), 5_000)
+    return make_world(tmp_path_factory.mktemp("medium"), 4_000)
