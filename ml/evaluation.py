@@ -353,11 +353,7 @@ def evaluate(outcome, score, kind: str, by=None, **options) -> pl.DataFrame:
     rows = []
     for label in np.unique(labels):
         chosen = labels == label
-        picked = {
-            name: None if values is None else np.asarray(values)[chosen]
-            for name, values in options.items()
-            if name in ("groups", "strata")
-        }
+        picked = {name: None if values is None else np.asarray(values)[chosen] for name, values in options.items() if name in ("groups", "strata")}
         found = intervals(_measures(kind), outcome[chosen], {"score": score[chosen]}, **(options | picked))
         for (measure, _), e in found.items():
             rows.append((str(label), measure, e.value, e.lower, e.upper, e.n, e.reason))
@@ -466,7 +462,10 @@ def gate(
 
     share = f"{level:.0%} interval"
     if ours.lower <= rule.chance:
-        return verdict(False, f"no signal: the model's {rule.measure} of {ours} ({share}) cannot be told from {rule.chance:g}, which chance gives.")
+        return verdict(
+            False,
+            f"no signal: the model's {rule.measure} of {ours} ({share}) cannot be told from {rule.chance:g}, which chance gives.",
+        )
     compared = f"{rule.measure} {ours.value:.3f} against {theirs.value:.3f} of {naive_name}, difference {difference} ({share})"
     if difference.lower <= 0:
         how = "worse than" if difference.upper < 0 else "not better than"

@@ -85,9 +85,7 @@ def rolling_origins(
     if horizon_days < 1 or step < 1 or history_days < 1:
         raise ValueError("horizon_days, step_days and history_days must be 1 or more")
     if gap < horizon_days:
-        raise ValueError(
-            f"gap_days = {gap} is below the horizon of {horizon_days} days: training labels would not be known yet"
-        )
+        raise ValueError(f"gap_days = {gap} is below the horizon of {horizon_days} days: training labels would not be known yet")
     available = (end - start).days
     needed = needed_days(horizon_days, history_days, folds, step, gap)
     if available < needed:

@@ -55,9 +55,7 @@ class _BetaGeometricNBD(PurchaseModel):
         def evaluate(parameters):
             r, alpha, a, b = parameters
             lost = b + distinct_x + first  # beta parameter of staying after x purchases
-            value = x_weight @ (gammaln(r + distinct_x) + gammaln(lost) - gammaln(a + lost)) + total * (
-                r * np.log(alpha) - gammaln(r) + gammaln(a + b) - gammaln(b)
-            )
+            value = x_weight @ (gammaln(r + distinct_x) + gammaln(lost) - gammaln(a + lost)) + total * (r * np.log(alpha) - gammaln(r) + gammaln(a + b) - gammaln(b))
             gradient = np.array([
                 x_weight @ psi(r + distinct_x) + total * (np.log(alpha) - psi(r)),
                 total * r / alpha,

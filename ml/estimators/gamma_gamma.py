@@ -167,8 +167,7 @@ class GammaGamma(FittedParametersMixin, BaseEstimator):
         if np.ptp(x) == 0 and x[0] == 1:
             raise DegenerateDataError(
                 "Gamma-Gamma",
-                "every customer has exactly one valued purchase, so differences between a customer's purchases cannot "
-                "be told from differences between customers.",
+                "every customer has exactly one valued purchase, so differences between a customer's purchases cannot be told from differences between customers.",
                 "Observe a longer period, or count the first purchase too.",
             )
 

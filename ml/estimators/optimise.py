@@ -77,9 +77,7 @@ def maximise(
     log_parameters = np.log(np.asarray(start, dtype=float))
     value, gradient, hessian = _in_logs(likelihood, log_parameters, penalty)
     if not np.isfinite(value):
-        raise DegenerateDataError(
-            model, "the likelihood is not finite at the starting values.", "Check the input for extreme values."
-        )
+        raise DegenerateDataError(model, "the likelihood is not finite at the starting values.", "Check the input for extreme values.")
     iterations, converged = 0, False
     while iterations < max_iterations:
         step, gain = _ascent_step(gradient, hessian)

@@ -49,10 +49,7 @@ class FittedParametersMixin:
             raise ValueError(f"level must lie between 0 and 1, got {level}")
         quantile = norm.ppf(0.5 + level / 2)
         errors = self.standard_errors_
-        return {
-            name: (value * np.exp(-quantile * errors[name] / value), value * np.exp(quantile * errors[name] / value))
-            for name, value in self.parameters_.items()
-        }
+        return {name: (value * np.exp(-quantile * errors[name] / value), value * np.exp(quantile * errors[name] / value)) for name, value in self.parameters_.items()}
 
 
 class PurchaseModel(FittedParametersMixin, BaseEstimator):
@@ -128,9 +125,7 @@ class PurchaseModel(FittedParametersMixin, BaseEstimator):
 
     def _refuse_unlearnable(self, summaries: PurchaseSummaries) -> None:
         if summaries.customers == 0:
-            raise DegenerateDataError(
-                self._model, "there is no customer with a weight above 0.", "Give at least one purchase history."
-            )
+            raise DegenerateDataError(self._model, "there is no customer with a weight above 0.", "Give at least one purchase history.")
         if self.penalty > 0:
             return
         repeat = summaries.frequency > 0
@@ -143,8 +138,7 @@ class PurchaseModel(FittedParametersMixin, BaseEstimator):
         if np.count_nonzero(repeat) < len(self._names):
             raise DegenerateDataError(
                 self._model,
-                f"only {np.count_nonzero(repeat)} distinct histories with a repeat purchase, fewer than the "
-                f"{len(self._names)} parameters.",
+                f"only {np.count_nonzero(repeat)} distinct histories with a repeat purchase, fewer than the {len(self._names)} parameters.",
                 "Observe more customers or a longer period, or set penalty=0.1 (a weak prior).",
             )
 

@@ -144,9 +144,7 @@ class ShiftedBetaGeometric(FittedParametersMixin, BaseEstimator):
     def _refuse_unlearnable(self, tenure, left, weight) -> None:
         observed = weight > 0
         if not np.any(observed & (tenure > 0)):
-            raise DegenerateDataError(
-                "sBG", "no customer was observed for a whole period.", "Wait until the first renewals are due."
-            )
+            raise DegenerateDataError("sBG", "no customer was observed for a whole period.", "Wait until the first renewals are due.")
         if self.penalty > 0:
             return
         if not np.any(observed & (left == 1)):

@@ -15,9 +15,7 @@ from sklearn import metrics
 from ml import evaluation as ev
 
 # Few distinct scores, so that ties are everywhere.
-scored = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8)), min_size=1, max_size=60).map(
-    lambda rows: (np.array([y for y, _ in rows]), np.array([s / 8 for _, s in rows]))
-)
+scored = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8)), min_size=1, max_size=60).map(lambda rows: (np.array([y for y, _ in rows]), np.array([s / 8 for _, s in rows])))
 valued = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 12)), min_size=1, max_size=60).map(
     lambda rows: (np.array([float(y) for y, _ in rows]), np.array([float(s) for _, s in rows]))
 )
@@ -43,7 +41,7 @@ def test_probability_measures_equal_scikit_learn(rows):
         assert math.isnan(ev.roc_auc(outcome, score))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(valued)
 def test_value_measures_equal_their_definitions_and_scipy(rows):
     outcome, score = rows
@@ -120,7 +118,7 @@ def test_lift_table_worked_by_hand():
     assert ev.lift_table(np.zeros(4), score[:4], bins=2)["lift"].to_list() == [None, None]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=100), st.integers(1, 12))
 def test_bins_are_of_equal_mass_and_never_separate_equal_scores(scores, bins):
     of = ev.equal_mass_bins(scores, bins)

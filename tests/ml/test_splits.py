@@ -23,8 +23,15 @@ def test_three_quarters_worked_by_hand():
     assert folds[2].training_cutoffs == (date(2024, 7, 6), date(2024, 10, 4), date(2025, 1, 2))
 
 
-@settings(max_examples=1_000, deadline=None)
-@given(st.integers(1, 400), st.integers(1, 400), st.integers(3, 8), st.integers(1, 400), st.integers(0, 200), st.integers(-400, 900))
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.integers(3, 8),
+    st.integers(1, 400),
+    st.integers(0, 200),
+    st.integers(-400, 900),
+)
 def test_no_training_label_reaches_the_judged_cut_off(horizon, history, folds, step, more_gap, slack):
     gap = horizon + more_gap
     end = START + timedelta(days=needed_days(horizon, history, folds, step, gap) + slack)
@@ -69,7 +76,7 @@ def test_masks_pick_rows_by_cut_off_for_dates_and_time_stamps():
     assert stamped.masks(as_of)[1].tolist() == judged.tolist()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 1_500), st.integers(1, 200), st.integers(1, 400), st.integers(3, 6))
 def test_longest_step_is_the_largest_that_fits(days, horizon, history, folds):
     end = START + timedelta(days=days)
@@ -81,7 +88,7 @@ def test_longest_step_is_the_largest_that_fits(days, horizon, history, folds):
         assert needed_days(horizon, history, folds, step + 1, horizon) > days
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(1, 3_000), st.integers(1, 500), st.integers(1, 500), st.integers(0, 100))
 def test_row_windows_learn_only_from_rows_before_the_gap(rows, training, judged, gap):
     if rows < training + gap + 3 * judged:
@@ -103,7 +110,11 @@ def test_row_windows_learn_only_from_rows_before_the_gap(rows, training, judged,
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"folds": 2}, "folds must be 3"), ({"horizon_days": 0}, "must be 1 or more"), ({"gap_days": 10}, "would not be known yet")],
+    [
+        ({"folds": 2}, "folds must be 3"),
+        ({"horizon_days": 0}, "must be 1 or more"),
+        ({"gap_days": 10}, "would not be known yet"),
+    ],
 )
 def test_arguments_that_make_no_sense_are_refused(change, message):
     with pytest.raises(ValueError, match=message):

@@ -17,9 +17,7 @@ REGULAR = [1000, 631, 468, 382, 326, 289, 262, 241, 223, 207, 194, 183, 173]
 HIGH_END = [1000, 869, 743, 653, 593, 551, 517, 491, 468, 445, 427, 409, 394]
 
 
-@pytest.mark.parametrize(
-    ("survivors", "a", "b", "log_likelihood"), [(REGULAR, 0.704, 1.182, -1680.27), (HIGH_END, 0.668, 3.806, -1611.16)]
-)
+@pytest.mark.parametrize(("survivors", "a", "b", "log_likelihood"), [(REGULAR, 0.704, 1.182, -1680.27), (HIGH_END, 0.668, 3.806, -1611.16)])
 def test_published_cohorts_are_reproduced_and_projected(survivors, a, b, log_likelihood):
     model = ShiftedBetaGeometric().fit(*rows_from_survivors(survivors[:8]))
     assert (model.a_, model.b_) == pytest.approx((a, b), abs=0.0006)
