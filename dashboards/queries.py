@@ -127,6 +127,12 @@ def funnel(reading: warehouse.Reading, steps: str, window: str, log: str, by: st
 
 
 @per_snapshot
+def cost_by_channel(reading: warehouse.Reading, start: date | None, end: date) -> pl.DataFrame:
+    """Spend, credited new customers and CAC of each channel; see `attribution_costs.by_channel_sql`."""
+    return analysis.cost_by_channel(reading.con, start, end)
+
+
+@per_snapshot
 def pipelines(reading: warehouse.Reading) -> list[str]:
     """Sales pipelines, most deals first."""
     return [r[0] for r in reading.con.execute("SELECT pipeline FROM marts.fct_deals WHERE pipeline IS NOT NULL GROUP BY 1 ORDER BY count(*) DESC").fetchall()]

@@ -17,7 +17,7 @@ import polars as pl
 
 from data_contracts.errors import UsageError
 from models.engines import attribution as attribution_engine
-from models.engines import attribution_credits, funnel_deals, funnel_logs
+from models.engines import attribution_costs, attribution_credits, funnel_deals, funnel_logs
 from models.engines import funnel as funnel_engine
 from models.engines import retention as retention_engine
 from models.engines.funnel_steps import Step, parse_step, parse_steps
@@ -131,6 +131,13 @@ def retention(con: duckdb.DuckDBPyConnection, spec: retention_engine.RetentionSp
     """(cells, mean row): see `retention.cells_query` and `mean_query`; breakdown columns under their public names."""
     public = {column: name for name, column in RETENTION_DIMENSIONS.items() if column in spec.breakdown}
     return retention_engine.run(con, spec).rename(public), retention_engine.run_mean(con, replace(spec, show_incomplete=False)).rename(public)
+
+
+def cost_by_channel(con: duckdb.DuckDBPyConnection, start: date | None, end: date, variant: str = "blended") -> pl.DataFrame:
+    """Spend, new customers and CAC by channel under the workspace's attribution model, with `unattributed`; see `attribution_costs.by_channel_sql`."""
+    known = settings(con)
+    first = start or con.execute("SELECT least(min(acquired_date), (SELECT min(spend_date) FROM marts.fct_marketing_spend)) FROM marts.fct_new_customers").fetchone()[0] or end - timedelta(days=1)
+    return attribution_costs.by_channel(con, attribution_costs.CostSpec(start=first, end=end, variant=variant, model=known["attribution_model"], time_zone=known["time_zone"]))
 
 
 def deal_stages(con: duckdb.DuckDBPyConnection, pipeline: str | None = None, start: date | None = None, end: date | None = None, stages: Sequence[str] = ()) -> pl.DataFrame:
