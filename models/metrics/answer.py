@@ -151,7 +151,15 @@ def _compare(wide: pl.DataFrame, before: pl.DataFrame, request: MetricRequest, c
     names = [column.name for column in columns]
     side = before.select(*keys, *(pl.col(name).alias(f"{name}__previous") for name in names),
                          *(pl.col(f"{name}__n").alias(f"{name}__previous_n") for name in names))
-    wide = wide.join(side, on=keys, how="left", maintain_order="left") if keys else pl.concat([wide, side], how="horizontal")
+    if not keys:
+        wide = pl.concat([wide, side], how="horizontal")
+    elif request.by:
+        # a value that occurred only before has come to nothing, which is the comparison's news: its row is kept
+        wide = wide.join(side, on=keys, how="full", coalesce=True).sort(keys)
+        added = [name for column in columns if column.metric.is_additive for name in (column.name, f"{column.name}__previous")]
+        wide = wide.with_columns(pl.col(name).fill_null(0) for name in added)
+    else:
+        wide = wide.join(side, on=keys, how="left", maintain_order="left")
     for column in columns:
         now, then = pl.col(column.name), pl.col(f"{column.name}__previous")
         wide = wide.with_columns((now - then).alias(f"{column.name}__change"))

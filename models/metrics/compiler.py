@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from data_contracts.errors import UsageError
@@ -114,7 +114,7 @@ def compile(request: MetricRequest, registry: Registry, context: Context, *, win
     where = check(request, columns, registry, context)
     if windows is None:
         end = request.end or context.data_end
-        start = request.start or min(context.earliest or end, end)
+        start = request.start or min(context.earliest or end, end - timedelta(days=1))
         windows = context.calendar.windows(start, end, request.grain)
     builder = _Builder(request, registry, context, tuple(windows), shift, where)
     return CompiledQuery(*builder.build(columns), columns=columns, windows=tuple(windows))

@@ -120,7 +120,7 @@ class Metric:
 
 
 class Registry(dict[str, Metric]):
-    """Metric id -> `Metric`, together with the nodes, measures and semantic models that compute them."""
+    """Metric id -> `Metric` (looked up by an alias too), together with the nodes, measures and semantic models that compute them."""
 
     def __init__(self, models: Mapping[str, SemanticModel], nodes: Mapping[str, Node]) -> None:
         super().__init__()
@@ -138,6 +138,12 @@ class Registry(dict[str, Metric]):
             for alias in node.meta.get("aliases", ()):
                 self.aliases[alias] = node.name
             self[node.name] = self._metric(node)
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(self.aliases.get(str(name), name))
+
+    def __missing__(self, name: str) -> Metric:
+        return super().__getitem__(self.aliases[name])
 
     def find(self, name: str) -> Metric:
         """The metric called `name` (or one of its aliases); an unknown one is refused with the nearest names."""
@@ -269,7 +275,7 @@ def from_json(text: str) -> Registry:
 def to_json() -> str:
     """The package's definitions as one JSON text: what a snapshot publishes, so that old numbers keep their definitions."""
     wanted = ("semantic_models", "metrics")
-    return json.dumps([{key: document[key] for key in wanted if key in document} for document in documents()], sort_keys=True, default=str)
+    return json.dumps([{key: document[key] for key in wanted if key in document} for document in documents()], default=str)
 
 
 def _meta(raw: Mapping[str, Any]) -> dict[str, Any]:

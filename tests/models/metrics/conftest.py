@@ -185,8 +185,8 @@ def with_f1(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("insert into marts.fct_subscriptions select distinct subscription_id, customer_id, cast(null as timestamp) from marts.fct_subscription_terms")
 
 
-def build_layer(con: duckdb.DuckDBPyConnection) -> None:
-    """Build the metric layer's SQL models as dbt would."""
+def build_layer(con: duckdb.DuckDBPyConnection, *, engines: bool = False) -> None:
+    """Build the metric layer's SQL models as dbt would; with `engines` also the tables that only other tools read."""
     zone = "(select time_zone from ops.settings)"
     names = {
         "ref": lambda name: f"{'metrics' if name.startswith('mtr_') else 'marts'}.{name}",
@@ -196,7 +196,7 @@ def build_layer(con: duckdb.DuckDBPyConnection) -> None:
     for path in sorted(LAYER.glob("mtr_*.sql")):
         con.execute(f"create or replace table metrics.{path.stem} as {jinja2.Template(path.read_text()).render(**names)}")
     for model in definitions.from_files().models.values():
-        if model.engine:
+        if engines and model.engine:
             rows = relations.stored(con, model.engine)  # noqa: F841 - DuckDB finds the relation by its name
             con.execute(f"create or replace table {model.relation} as select * from rows")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 
 
-def fill(con: duckdb.DuckDBPyConnection, customers: int = 60, facts: int = 600) -> None:
+def fill(con: duckdb.DuckDBPyConnection, customers: int = 300, facts: int = 600) -> None:
     """Replace the hand-worked facts by random ones between 2025-01-05 and 2026-11-22, with null dimensions among them."""
     for name in ("dim_customers", "fct_new_customers", "fct_orders", "fct_refunds", "fct_leads", "fct_deals", "deals_history", "fct_touchpoints", "fct_campaign_members",
                  "fct_marketing_spend", "fct_activities", "fct_tickets", "fct_survey_responses"):
@@ -18,7 +18,7 @@ def fill(con: duckdb.DuckDBPyConnection, customers: int = 60, facts: int = 600) 
     channel = "one_of(i, 3, ['web', 'shop', 'email', null])"
     con.execute(f"""insert into marts.dim_customers by name select 'p' || i as customer_id, one_of(i, 1, ['person', 'organisation']) as customer_type,
         one_of(i, 2, ['DE', 'AT', null]) as country_code, one_of(i, 3, ['search', 'email', null]) as acquisition_channel,
-        one_of(i, 4, ['champions', 'at risk']) as segment, cast(null as date) as first_paid_date from range({customers}) t(i)""")
+        one_of(i, 4, ['champions', 'at risk']) as segment, cast(null as date) as first_paid_date, pick(i, 5, 900) as net_revenue_reporting from range({customers}) t(i)""")
     con.execute(f"""insert into marts.fct_orders by name select * exclude (number), coalesce(number = 1, false) as is_first_order, is_counted and net_revenue_reporting > 0 as is_valued,
         number as order_number, 0 as refunded_amount_reporting from (select 'o' || i as order_id, {person} as customer_id, cast(day(i, 4) as timestamp) + interval 10 hour as ordered_at,
         day(i, 4) as ordered_date, not chance(i, 5, 0.1) as is_counted, 'EUR' as currency, pick(i, 6, 200) + 1 as gross_amount_reporting,
@@ -51,7 +51,7 @@ def fill(con: duckdb.DuckDBPyConnection, customers: int = 60, facts: int = 600) 
         {person} as customer_id, day(i, 4) as delivered_date, chance(i, 5, 0.1) as is_suspected_bot, chance(i, 6, 0.9) as is_delivered, chance(i, 7, 0.3) as is_responded,
         pick(i, 8, 300) / 10.0 as response_days, cast(day(i, 4) as timestamp) as delivered_at, case when chance(i, 7, 0.5) then cast(day(i, 4) + 1 as timestamp) end as first_clicked_at, one_of(i, 9, ['click', 'reply', null]) as response_kind from range({facts}) t(i)""")
     con.execute(f"""insert into marts.fct_marketing_spend by name select 's' || i as spend_id, day(i, 1) as spend_date, one_of(i, 2, ['web', 'shop', 'email']) as channel,
-        one_of(i, 3, ['ad', 'tool', 'salary']) as cost_kind, 'EUR' as currency, pick(i, 4, 90) as amount_reporting from range({facts // 4}) t(i)""")
+        one_of(i, 3, ['ad', 'tool', 'salary']) as cost_kind, 'EUR' as currency, pick(i, 4, 30) as amount_reporting from range({facts // 4}) t(i)""")
     con.execute(f"""insert into marts.fct_activities by name select 'a' || i as activity_id, one_of(i, 1, ['call', 'email', 'note']) as kind, chance(i, 2, 0.7) as is_interaction,
         {person} as customer_id, 'u' || pick(i, 8, 3) as owner_id, day(i, 4) as occurred_date from range({facts}) t(i)""")
     con.execute(f"""insert into marts.fct_tickets by name select 't' || i as ticket_id, {person} as customer_id, {channel} as channel, one_of(i, 5, ['bug', 'how-to']) as category,

@@ -34,7 +34,8 @@ def database(tmp_path_factory):
     conftest.create(con)
     random_rows.fill(con)
     conftest.with_f1(con)
-    conftest.build_layer(con)
+    con.execute("create table scores.clv as select 'p' || i as customer_id, i * 1.5 as predicted_value_365 from range(200) t(i)")
+    conftest.build_layer(con, engines=True)
     yield con
     con.close()
 
