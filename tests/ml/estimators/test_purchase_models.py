@@ -294,7 +294,7 @@ def test_probability_alive_is_calibrated_within_three_points_per_decile(simulate
 
 
 def test_standard_errors_equal_the_spread_of_estimates_over_repeated_samples(simulated):
-    fits = [BetaGeoNBD().fit(simulated("BG/NBD", TRUTH["BG/NBD"], customers=2_000, seed=seed)[0]) for seed in range(40)]
+    fits = [BetaGeoNBD().fit(simulated("BG/NBD", TRUTH["BG/NBD"], customers=4_000, seed=seed)[0]) for seed in range(60)]
     for name in BetaGeoNBD._names:
         spread = np.std([np.log(fit.parameters_[name]) for fit in fits], ddof=1)
         claimed = np.mean([fit.standard_errors_[name] / fit.parameters_[name] for fit in fits])
