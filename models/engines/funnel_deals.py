@@ -58,6 +58,16 @@ def _deals(spec: DealFunnelSpec, params: Parameters) -> str:
     )
 
 
+def latest_stages_sql(pipeline_stages: str) -> str:
+    """Stages as they are now, one row per pipeline and stage: a pipeline that was rearranged has several in the table."""
+    since = "coalesce(valid_from, '-infinity'::TIMESTAMP)"
+    return (
+        f"SELECT pipeline, stage, arg_max(position, {since}) AS position, "
+        f"coalesce(arg_max(is_won, {since}), FALSE) AS is_won, coalesce(arg_max(is_lost, {since}), FALSE) AS is_lost "
+        f"FROM {relation(pipeline_stages)} GROUP BY pipeline, stage"
+    )
+
+
 def counts_sql(spec: DealFunnelSpec) -> tuple[str, dict[str, Any]]:
     """One row per pipeline and stage, in order: pipeline, stage, stage_position (from 1), in_order, any_stage, imputed."""
     params = Parameters()
@@ -71,7 +81,7 @@ def counts_sql(spec: DealFunnelSpec) -> tuple[str, dict[str, Any]]:
         only = f" AND pipeline = {params.bind(spec.pipeline)}" if spec.pipeline is not None else ""
         stages = (
             "SELECT pipeline, stage, row_number() OVER (PARTITION BY pipeline ORDER BY position, stage) AS place "
-            f"FROM {relation(spec.pipeline_stages)} WHERE NOT coalesce(is_lost, FALSE){only}"
+            f"FROM ({latest_stages_sql(spec.pipeline_stages)}) WHERE NOT is_lost{only}"
         )
     text = f"""WITH chosen AS ({_deals(spec, params)}),
 stages AS ({stages}),
@@ -121,11 +131,18 @@ def stage_durations_sql(spec: DealFunnelSpec, watermark: date | datetime) -> tup
 
     A visit not left by the watermark is censored there: its length is known only to be at least what has passed, so the
     median comes from the Kaplan-Meier estimate (Kaplan & Meier 1958) and is null when more than half are still inside.
+    Stages that end a deal have no duration and are left out unless they are asked for by name.
     Columns: pipeline, stage, visit_basis ('first' or 'all'), visits, open_visits, median_days, mean_completed_days.
     """
     params = Parameters()
     now = params.bind(instant(watermark, spec.time_zone))
-    only = f"AND v.stage IN (SELECT unnest({params.bind(list(spec.stages))}::VARCHAR[]))" if spec.stages else ""
+    if spec.stages:
+        only = f"AND v.stage IN (SELECT unnest({params.bind(list(spec.stages))}::VARCHAR[]))"
+    else:
+        only = (
+            f"AND NOT EXISTS (SELECT 1 FROM ({latest_stages_sql(spec.pipeline_stages)}) AS s "
+            "WHERE s.pipeline = c.pipeline AND s.stage = v.stage AND (s.is_won OR s.is_lost))"
+        )
     text = f"""WITH chosen AS ({_deals(spec, params)}),
 visits AS (
     SELECT c.pipeline, v.stage, v.exited_at IS NOT NULL AND v.exited_at <= {now} AS is_complete,

@@ -35,6 +35,7 @@ class PipelineSpec:
     close_to: date | None = None
     time_zone: str = "UTC"
     history: str = "marts.deals_history"
+    pipeline_stages: str = "marts.dim_pipeline_stages"
 
     def __post_init__(self) -> None:
         if (self.close_from is None) != (self.close_to is None):
@@ -200,8 +201,10 @@ def weighted_pipeline_sql(
 ) -> tuple[str, dict[str, Any]]:
     """The open pipeline as of ``day`` times the probability to win, one row per pipeline and stage.
 
-    ``basis``: ``learned`` from own history before the day, or ``crm``, the probability the CRM had then. Columns: pipeline, stage,
-    deals, deals_without_amount, deals_without_probability, amount, weighted_amount (null when no deal has a probability).
+    ``basis``: ``learned`` from own history before the day, or ``crm``, what the CRM's pipeline said of the stage then. (A deal's
+    own probability is not used: few sources log its changes, so the past would show today's value, 1 for every deal won
+    since.) Columns: pipeline, stage, deals, deals_without_amount, deals_without_probability, amount, weighted_amount (null
+    when no deal has a probability).
     """
     if basis not in ("learned", "crm"):
         raise UsageError(f"there is no probability '{basis}'", remedy="Use learned or crm.")
@@ -209,15 +212,21 @@ def weighted_pipeline_sql(
         raise UsageError(f"{prior_deals} pseudo-deals are not possible", remedy="Give 0 or more.")
     params = Parameters()
     at = params.bind(as_of_instant(day, spec.time_zone))
-    probability = "d.probability" if basis == "crm" else "l.probability"
-    learned = stage_probabilities_cte(spec, at, prior_deals, params) + ",\n" if basis == "learned" else ""
-    join = "LEFT JOIN learned AS l ON l.pipeline IS NOT DISTINCT FROM d.pipeline AND l.stage = d.stage" if learned else ""
-    text = f"""WITH {learned}deals AS (SELECT * FROM ({state_sql(spec, at, params)}) WHERE is_open AND is_in_window)
+    if basis == "crm":
+        known = (
+            "learned AS (SELECT pipeline, stage, coalesce(arg_max(probability, coalesce(valid_from, '-infinity'::TIMESTAMP)) "
+            f"FILTER (valid_from IS NULL OR valid_from < {at}), arg_min(probability, valid_from)) AS probability "
+            f"FROM {relation(spec.pipeline_stages)} GROUP BY pipeline, stage)"
+        )
+    else:
+        known = stage_probabilities_cte(spec, at, prior_deals, params)
+    text = f"""WITH {known},
+deals AS (SELECT * FROM ({state_sql(spec, at, params)}) WHERE is_open AND is_in_window)
 SELECT d.pipeline, d.stage, count(*) AS deals, count(*) FILTER (d.amount_reporting IS NULL) AS deals_without_amount,
-    count(*) FILTER ({probability} IS NULL) AS deals_without_probability,
+    count(*) FILTER (l.probability IS NULL) AS deals_without_probability,
     CAST(coalesce(sum(d.amount_reporting), 0) AS DECIMAL(18,4)) AS amount,
-    sum(CAST(coalesce(d.amount_reporting, 0) AS DOUBLE) * {probability}) AS weighted_amount
-FROM deals AS d {join}
+    sum(CAST(coalesce(d.amount_reporting, 0) AS DOUBLE) * l.probability) AS weighted_amount
+FROM deals AS d LEFT JOIN learned AS l ON l.pipeline IS NOT DISTINCT FROM d.pipeline AND l.stage = d.stage
 GROUP BY d.pipeline, d.stage, d.stage_position ORDER BY d.pipeline, d.stage_position, d.stage"""
     return text, params.values
 

@@ -6,7 +6,7 @@ A deal is a dict with deal_id, created_at, removed_at (or None), first (its stat
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 WON, LOST = "Won", "Lost"
 
@@ -82,8 +82,10 @@ def learned_probability(deals: list[dict], at: datetime, stage: str, prior: floa
         return None
 
     def stages_seen(deal: dict) -> set[str]:
-        values = [deal["first"]["stage"]] + [v for t, f, v in deal["changes"] if f == "stage" and t < at]
-        return {v for v in values if v not in (WON, LOST)}
+        """The open stages in which the deal stood for any length of time (two changes at one instant leave none between)."""
+        instants = {deal["created_at"], *(t for t, _, _ in deal["changes"])}
+        values = {state(deal, t + timedelta(microseconds=1))["stage"] for t in instants if t < at}
+        return values - {WON, LOST}
 
     def won(some: list[dict]) -> int:
         return sum(state(d, at)["stage"] == WON for d in some)
