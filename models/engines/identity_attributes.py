@@ -45,7 +45,7 @@ def survivorship_sql(survivorship: Survivorship, records: str = "identity_custom
 
 def store_attributes(con: duckdb.DuckDBPyConnection, survivorship: Survivorship, schema: str, columns: Columns) -> None:
     """Write `identity.customer_attributes` (one row per customer) and `identity.hierarchy` (person to organisation)."""
-    con.execute(f"""
+    con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_customer_records AS
         SELECT a.customer_id, a.node_number, r.*, o.customer_id AS organisation_id,
                CASE WHEN p.customer_id <> a.customer_id THEN p.customer_id END AS parent_organisation_id

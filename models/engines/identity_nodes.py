@@ -150,7 +150,7 @@ def build_keys(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
                    trim(r.phone) AS phone,
                    lower(trim(coalesce(r.domain, json_extract_string(try_cast(r.custom AS JSON), '$.website')))) AS domain,
                    {_NAME.format("r.first_name")} AS first_name, {_NAME.format("r.last_name")} AS last_name,
-                   {_NAME.format("CASE WHEN n.customer_type = 'person' THEN concat_ws(' ', r.first_name, r.last_name) ELSE r.name END")} AS full_name
+                   CASE WHEN n.customer_type = 'organisation' THEN {_NAME.format("r.name")} END AS organisation_name
             FROM identity_records AS r
             JOIN identity_nodes AS n USING (source, node_type, source_id)
             LEFT JOIN identity_unicode AS u ON u.raw = r.email),
@@ -163,7 +163,8 @@ def build_keys(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
         phones AS (
             SELECT p.*, c.calling_code, c.trunk_prefix FROM parted AS p
             LEFT JOIN identity_phone_countries AS c ON c.country_code = coalesce(upper(p.country_code), $default_country))
-        SELECT node_number, customer_type, source, source_id, custom, birth_date, parent_company_id, first_name, last_name, full_name,
+        SELECT node_number, customer_type, source, source_id, custom, birth_date, parent_company_id, first_name, last_name,
+               coalesce(organisation_name, nullif(concat_ws(' ', first_name, last_name), '')) AS full_name,
                {_NAME.format("postal_code")} AS postal_code, {_NAME.format("city")} AS city, upper(country_code) AS country_code,
                CASE WHEN local_part = '' OR local_part IN (SELECT local_part FROM identity_shared_locals) THEN NULL
                     WHEN $gmail_aliases AND mail_domain IN ('gmail.com', 'googlemail.com')

@@ -56,7 +56,7 @@ def scored_pairs(review: ReviewRules) -> tuple[str, dict[str, float]]:
     sql = f"""
         INSERT INTO identity_pairs
         WITH customers AS (
-            SELECT f.*, a.customer_id FROM identity_features AS f JOIN identity_assigned AS a USING (node_number) WHERE a.customer_type = 'person'),
+            SELECT f.*, a.customer_number FROM identity_features AS f JOIN identity_assigned AS a USING (node_number) WHERE f.customer_type = 'person'),
         candidates AS ({blocks}),
         scored AS MATERIALIZED (SELECT left_node, right_node, round(1 / (1 + exp(-least(700, greatest(-700, $prior + {" + ".join(weights)})))), 6) AS probability,
                list_filter([{matched}], lambda name : name IS NOT NULL) AS matched_fields
@@ -71,11 +71,13 @@ def scored_pairs(review: ReviewRules) -> tuple[str, dict[str, float]]:
 def _block(fields: tuple[str, ...]) -> str:
     key = ", ".join(fields)
     held = " AND ".join(f"{name} IS NOT NULL" for name in fields)
+    equal = " AND ".join(f"l.{name} = r.{name}" for name in fields)
     return f"""(WITH shared AS (
-                    SELECT {key}, list(DISTINCT {{'node': node_number, 'customer': customer_id}}) AS nodes FROM customers WHERE {held}
-                    GROUP BY ALL HAVING count(*) BETWEEN 2 AND $block_size AND min(customer_id) <> max(customer_id)),
-                opened AS (SELECT nodes, unnest(nodes) AS one FROM shared), paired AS (SELECT one, unnest(nodes) AS other FROM opened)
-                SELECT one.node AS left_node, other.node AS right_node FROM paired WHERE one.node < other.node AND one.customer <> other.customer)"""
+                    SELECT {key} FROM customers WHERE {held} GROUP BY ALL
+                    HAVING count(*) BETWEEN 2 AND $block_size AND min(customer_number) <> max(customer_number)),
+                held AS MATERIALIZED (SELECT node_number, customer_number, {key} FROM customers SEMI JOIN shared USING ({key}))
+                SELECT l.node_number AS left_node, r.node_number AS right_node FROM held AS l JOIN held AS r ON {equal}
+                WHERE l.node_number < r.node_number AND l.customer_number <> r.customer_number)"""
 
 
 def _weight(name: str, weight: FieldWeight) -> str:

@@ -96,7 +96,8 @@ def assign_customers(con: duckdb.DuckDBPyConnection) -> None:
             FROM identity_components JOIN identity_nodes USING (node_number) GROUP BY ALL)
         SELECT n.node_number, n.source, n.node_type, n.source_id, n.own_id, n.customer_type, n.is_known,
                n.first_seen_run, n.first_seen_run_number, n.founded_at,
-               coalesce(f.own_id, n.own_id) AS customer_id, coalesce(g.is_lead_only, n.node_type = 'lead') AS is_lead_only, m.customer_id AS previous_id
+               coalesce(g.founder, n.node_number) AS customer_number, coalesce(f.own_id, n.own_id) AS customer_id,
+               coalesce(g.is_lead_only, n.node_type = 'lead') AS is_lead_only, m.customer_id AS previous_id
         FROM identity_nodes AS n
         LEFT JOIN identity_components AS c USING (node_number)
         LEFT JOIN groups AS g ON g.component = c.component
