@@ -25,6 +25,7 @@ from models.metrics.calendar import Window, add_months
 from models.metrics.context import Context
 from models.metrics.context import read as read_context
 
+STORED_MOVEMENTS = "metrics.mtr_revenue_movements"  # every whole period is in it, which spares a page the engine's run
 Bind = Callable[[Any], str]
 _PLACEHOLDER = re.compile(r"\$([A-Za-z_]\w*)")
 
@@ -108,7 +109,24 @@ def _movement_spec(ask: Ask, churn_dated: str = "period_end") -> movements.Movem
     return movements.MovementSpec(ask.context.time_zone, str(ask.setting("reporting_currency", "USD")), ask.watermark, churn_dated)
 
 
+def _stored_grain(ask: Ask) -> str | None:
+    """The grain under which the stored movement table holds every window, the running one up to the newest data; else None."""
+    if STORED_MOVEMENTS not in ask.context.tables:
+        return None
+    calendar = ask.context.calendar
+    for grain in movements.TABLE_GRAINS:
+        shifted = grain in ("quarter", "year") and ask.context.fiscal_year_start_month != 1  # the table has calendar quarters and years
+        ends = [(w, calendar.add(w.start, grain, 1)) for w in ask.windows]
+        if not shifted and all(w.start == calendar.floor(w.start, grain) and (w.end == end or ask.context.data_end <= w.end < end) for w, end in ends):
+            return grain
+    return None
+
+
 def _movements(ask: Ask, churn_dated: str = "period_end") -> str:
+    grain = _stored_grain(ask) if churn_dated == "period_end" else None
+    if grain:
+        return (f"select w.period, m.* from {STORED_MOVEMENTS} as m join ({ask.labels()}) as w on m.period_start = w.window_start "
+                f"where m.period_grain = {ask.bind(grain)}")
     query = movements.movements_query(_movement_spec(ask, churn_dated), ask.periods())
     return f"select w.period, m.* from ({ask.embed(*query)}) as m join ({ask.labels()}) as w on m.period_start = w.window_start"
 
@@ -209,7 +227,7 @@ def _attributed(ask: Ask, day: str) -> str:
             models=(model,), lookback_days=float(ask.setting("attribution_lookback_days", 90)), time_zone=ask.context.time_zone))
         credits = f"select * from ({ask.embed(*attribution.credits_sql(spec))}) where weight > 0"
     return f"""
-select w.period, n.customer_id, n.{day} as credited_date, coalesce(c.conversions, 1) as credit,
+select w.period, n.customer_id, n.acquired_date, n.cohort_date, coalesce(c.conversions, 1) as credit,
        case when c.channel is null or c.channel = 'no_touch' then 'unattributed' else c.channel end as channel
 from metrics.mtr_acquisitions__customer as n join ({ask.labels()}) as w on n.{day} >= w.window_start and n.{day} < w.window_end
 left join ({credits}) as c on c.conversion_id = n.customer_id

@@ -43,6 +43,8 @@ TABLES = {
     "lost_reason varchar, cycle_days double",
     "marts.deals_history": "deal_id varchar, customer_id varchar, valid_from timestamp, valid_to timestamp, pipeline varchar, stage varchar, "
     "stage_position integer, amount_reporting decimal(18,4), currency varchar, probability decimal(18,8), owner_id varchar, is_open boolean",
+    "marts.fct_deal_stage_visits": "deal_id varchar, pipeline varchar, stage varchar, stage_position integer, visit_number integer, "
+    "entered_at timestamp, exited_at timestamp, duration_days double",
     "marts.fct_touchpoints": "touchpoint_id varchar, customer_id varchar, occurred_at timestamp, channel varchar, campaign_id varchar, sequence bigint",
     "marts.fct_subscriptions": "subscription_id varchar, customer_id varchar, cancel_requested_at timestamp",
     "marts.fct_subscription_terms": "subscription_id varchar, customer_id varchar, valid_from timestamp, valid_to timestamp, plan varchar, "
@@ -55,7 +57,7 @@ TABLES = {
     "marts.fct_activities": "activity_id varchar, kind varchar, direction varchar, is_interaction boolean, customer_id varchar, owner_id varchar, "
     "occurred_date date",
     "marts.fct_tickets": "ticket_id varchar, customer_id varchar, channel varchar, category varchar, priority varchar, status varchar, "
-    "created_date date, first_solved_at timestamp, solved_at timestamp, reopen_count integer, owner_id varchar, first_response_hours double, "
+    "created_at timestamp, created_date date, first_response_at timestamp, first_solved_at timestamp, solved_at timestamp, reopen_count integer, owner_id varchar, first_response_hours double, "
     "resolution_hours double",
     "marts.fct_survey_responses": "response_id varchar, kind varchar, customer_id varchar, channel varchar, offered_date date, responded_date date, "
     "score decimal(18,4), is_answered boolean, is_satisfied boolean",
@@ -117,6 +119,13 @@ ROWS = {
         ("d4", "D", datetime(2026, 10, 10, 8), datetime(2026, 11, 3, 8), "new business", "New", 1, 1800, "EUR", None, "u2", True),
         ("d4", "D", datetime(2026, 11, 3, 8), None, "new business", "Proposal", 2, 2000, "EUR", None, "u2", True),
     ],
+    # the stage New took 40, 20 and 24 days; the last Proposal is still open
+    "marts.fct_deal_stage_visits": [
+        ("d1", "new business", "New", 1, 1, datetime(2026, 9, 1, 8), datetime(2026, 10, 11, 8), 40.0),
+        ("d3", "new business", "New", 1, 1, datetime(2026, 10, 1, 8), datetime(2026, 10, 21, 8), 20.0),
+        ("d4", "new business", "New", 1, 1, datetime(2026, 10, 10, 8), datetime(2026, 11, 3, 8), 24.0),
+        ("d4", "new business", "Proposal", 2, 1, datetime(2026, 11, 3, 8), None, None),
+    ],
     # A met search twice and email once before the first order, B email only, C nothing in the look-back
     "marts.fct_touchpoints": [
         ("p1", "A", datetime(2026, 8, 1), "search", None, 1), ("p2", "A", datetime(2026, 8, 2), "email", None, 2), ("p3", "A", datetime(2026, 8, 3), "search", None, 3),
@@ -139,9 +148,9 @@ ROWS = {
         ("a5", "call", "inbound", True, None, "u2", date(2026, 9, 12)),
     ],
     "marts.fct_tickets": [
-        ("t1", "A", "email", "bug", "high", "solved", date(2026, 10, 1), datetime(2026, 10, 2), datetime(2026, 10, 3), 1, "u1", 2.0, 48.0),
-        ("t2", "B", "chat", "bug", "low", "solved", date(2026, 10, 2), datetime(2026, 10, 2), datetime(2026, 10, 2), 0, "u1", 4.0, 10.0),
-        ("t3", "C", "chat", "how-to", "low", "open", date(2026, 10, 5), None, None, 0, "u2", None, None),
+        ("t1", "A", "email", "bug", "high", "solved", datetime(2026, 10, 1, 14), date(2026, 10, 1), datetime(2026, 10, 1, 16), datetime(2026, 10, 2), datetime(2026, 10, 3), 1, "u1", 2.0, 48.0),
+        ("t2", "B", "chat", "bug", "low", "solved", datetime(2026, 10, 2, 14), date(2026, 10, 2), datetime(2026, 10, 5, 8), datetime(2026, 10, 2), datetime(2026, 10, 2), 0, "u1", 4.0, 10.0),
+        ("t3", "C", "chat", "how-to", "low", "open", datetime(2026, 10, 5, 8), date(2026, 10, 5), None, None, None, 0, "u2", None, None),
     ],
     "marts.fct_survey_responses": [
         ("q1", "csat", "A", "email", date(2026, 10, 3), date(2026, 10, 4), 5, True, True),
@@ -191,12 +200,13 @@ def build_layer(con: duckdb.DuckDBPyConnection, *, engines: bool = False) -> Non
     names = {
         "ref": lambda name: f"{'metrics' if name.startswith('mtr_') else 'marts'}.{name}",
         "setting": lambda name: f"(select {name} from ops.settings)",
+        "local_timestamp": lambda instant: f"timezone({zone}, {instant} at time zone 'UTC')",
         "local_date": lambda instant: f"cast(timezone({zone}, {instant} at time zone 'UTC') as date)",
     }
     for path in sorted(LAYER.glob("mtr_*.sql")):
         con.execute(f"create or replace table metrics.{path.stem} as {jinja2.Template(path.read_text()).render(**names)}")
     for model in definitions.from_files().models.values():
-        if engines and model.engine:
+        if engines and model.engine and model.engine != "attributed_cohorts":  # stored with the attributed customers
             rows = relations.stored(con, model.engine)  # noqa: F841 - DuckDB finds the relation by its name
             con.execute(f"create or replace table {model.relation} as select * from rows")
 

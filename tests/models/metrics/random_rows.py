@@ -7,7 +7,7 @@ import duckdb
 
 def fill(con: duckdb.DuckDBPyConnection, customers: int = 300, facts: int = 600) -> None:
     """Replace the hand-worked facts by random ones between 2025-01-05 and 2026-11-22, with null dimensions among them."""
-    for name in ("dim_customers", "fct_new_customers", "fct_orders", "fct_refunds", "fct_leads", "fct_deals", "deals_history", "fct_touchpoints", "fct_campaign_members",
+    for name in ("dim_customers", "fct_new_customers", "fct_orders", "fct_refunds", "fct_leads", "fct_deals", "deals_history", "fct_deal_stage_visits", "fct_touchpoints", "fct_campaign_members",
                  "fct_marketing_spend", "fct_activities", "fct_tickets", "fct_survey_responses"):
         con.execute(f"delete from marts.{name}")
     con.execute("create macro pick(i, salt, n) as cast(hash(i * 1000 + salt) % n as integer)")
@@ -45,6 +45,8 @@ def fill(con: duckdb.DuckDBPyConnection, customers: int = 300, facts: int = 600)
     con.execute("""insert into marts.deals_history by name select deal_id, customer_id, pipeline, currency, amount_reporting, owner_id, created_at as valid_from,
         case when is_open then null else closed_at end as valid_to, case when hash(deal_id) % 2 = 0 then 'New' else 'Proposal' end as stage,
         1 + hash(deal_id) % 2 as stage_position, true as is_open from marts.fct_deals""")
+    con.execute("""insert into marts.fct_deal_stage_visits by name select deal_id, pipeline, stage, valid_from as entered_at, valid_to as exited_at, 1 as visit_number,
+        case when valid_to is not null then hash(deal_id) % 50 + 0.5 end as duration_days from marts.deals_history""")
     con.execute(f"""insert into marts.fct_touchpoints by name select 'w' || i as touchpoint_id, {person} as customer_id,
         cast(day(i, 4) as timestamp) as occurred_at, one_of(i, 3, ['web', 'shop', 'email']) as channel, i as sequence from range({facts}) t(i)""")
     con.execute(f"""insert into marts.fct_campaign_members by name select 'm' || i as campaign_member_id, 'c' || pick(i, 1, 4) as campaign_id, {channel} as campaign_channel,
@@ -55,7 +57,8 @@ def fill(con: duckdb.DuckDBPyConnection, customers: int = 300, facts: int = 600)
     con.execute(f"""insert into marts.fct_activities by name select 'a' || i as activity_id, one_of(i, 1, ['call', 'email', 'note']) as kind, chance(i, 2, 0.7) as is_interaction,
         {person} as customer_id, 'u' || pick(i, 8, 3) as owner_id, day(i, 4) as occurred_date from range({facts}) t(i)""")
     con.execute(f"""insert into marts.fct_tickets by name select 't' || i as ticket_id, {person} as customer_id, {channel} as channel, one_of(i, 5, ['bug', 'how-to']) as category,
-        day(i, 4) as created_date, case when chance(i, 6, 0.9) then pick(i, 7, 500) / 10.0 end as first_response_hours,
+        day(i, 4) as created_date, cast(day(i, 4) as timestamp) + interval 9 hour as created_at, case when chance(i, 6, 0.9) then pick(i, 7, 500) / 10.0 end as first_response_hours,
+        case when chance(i, 6, 0.9) then cast(day(i, 4) as timestamp) + interval 9 hour + pick(i, 7, 500) * interval 6 minute end as first_response_at,
         case when chance(i, 8, 0.7) then pick(i, 9, 5000) / 10.0 end as resolution_hours, case when chance(i, 8, 0.7) then cast(day(i, 4) as timestamp) end as solved_at,
         pick(i, 10, 3) as reopen_count from range({facts}) t(i)""")
     con.execute(f"""insert into marts.fct_survey_responses by name select *, score is not null as is_answered, score >= 4 as is_satisfied,

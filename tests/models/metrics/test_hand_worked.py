@@ -163,6 +163,32 @@ def test_survey_scores_carry_n_response_rate_and_interval(con, ask):
     assert details["nps__upper"] == 100
 
 
+def test_first_response_in_business_hours_leaves_out_nights_and_weekends(con, ask):
+    # t1 Thursday 16:00 to 18:00 in Berlin: one hour until 17:00. t2 Friday 16:00 to Monday 10:00: one hour each day.
+    assert value(ask(con, "first_response_time", variant="business_hours", **OCTOBER)) == pytest.approx((1 + 2) / 2)
+
+
+def test_open_stage_visits_are_censored_and_counted_beside(con, ask):
+    details = ask(con, "stage_duration", by=("stage",), start=date(2026, 9, 1), end=date(2026, 12, 1)).details.to_dicts()
+    assert [(row["stage"], row["stage_duration"], row["stage_duration__n"], row["stage_duration__open_visits"]) for row in details] == [
+        ("New", 24.0, 3.0, 0.0), ("Proposal", None, 0.0, 1.0)]
+
+
+def test_stored_movements_give_what_the_engine_gives(f1, ask):
+    from models.engines import movements
+
+    asked = ("mrr", "new_mrr", "grr", "churn_rate", "arpa", "fx_mrr")
+    requests = [{"grain": "month", "by": ("acquisition_channel",)}, {"grain": "week", "start": date(2026, 9, 28), "end": date(2026, 11, 23)},
+                {"grain": "month", "start": date(2026, 9, 10), "end": date(2026, 11, 23), "compare": "previous"}, {"grain": "quarter"}, OCTOBER, NOVEMBER]
+    computed = [ask(f1, *asked, **request).frame for request in requests]
+    spec = movements.MovementSpec("Europe/Berlin", "EUR", f1.execute("select watermark from ops.settings").fetchone()[0])
+    movements.build_table(f1, spec)
+    try:
+        assert [ask(f1, *asked, **request).frame.rows() for request in requests] == [frame.rows() for frame in computed]
+    finally:
+        f1.execute("drop table metrics.mtr_revenue_movements")
+
+
 def test_observed_payback_waits_until_the_cost_is_earned(con, ask):
     # September: 300 spent; A and B brought 200 + 60 + 100 of revenue, half of it profit, by 22 November
     answer = ask(con, "payback_months", variant="observed", **SEPTEMBER)
