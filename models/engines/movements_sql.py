@@ -279,31 +279,35 @@ def period_parts(prefix: str, periods: Periods, by_currency: bool, spec: Movemen
   FROM {p}_closes o FULL JOIN {p}_closes c ON c.currency = o.currency AND c.ordinal = o.ordinal + 1""",
         ),
         (
-            # Only customers with several currencies need to be put together again; for all others a row is the customer.
-            # The two halves are read apart, so that the long list of rows is never kept in memory to be read twice.
+            # Only customers with several currencies need to be put together again; for all others a row is the customer,
+            # and in the reporting currency it needs no rate. The three kinds are read apart, so that the long list of
+            # rows is neither kept to be read twice nor put into the hash table of a join with a hundred rates.
             f"{p}_flagged",
             f"""
   SELECT *, has_new AND has_churn AS same_period, least(opening_mrr, closing_mrr) AS retained_mrr, true AS is_main_row
-  FROM ({_parts(p, spec, "NOT is_mixed")})
+  FROM ({_parts(p, spec, "NOT is_mixed AND currency = $reporting_currency", has_rates=False)}
+        UNION ALL {_parts(p, spec, "NOT is_mixed AND currency <> $reporting_currency", has_rates=True)})
   UNION ALL
   SELECT * REPLACE (bool_or(is_opening) OVER w AS is_opening, bool_or(is_closing) OVER w AS is_closing,
                     bool_or(has_new) OVER w AS has_new, bool_or(has_churn) OVER w AS has_churn),
          bool_or(has_new) OVER w AND bool_or(has_churn) OVER w,
          CASE WHEN sum(opening_mrr) OVER w <= sum(closing_mrr) OVER w THEN opening_mrr ELSE closing_mrr END,
          row_number() OVER (w ORDER BY closing_mrr DESC, opening_mrr DESC, new <> 0 DESC, churn <> 0 DESC, currency) = 1
-  FROM ({_parts(p, spec, "is_mixed")})
+  FROM ({_parts(p, spec, "is_mixed", has_rates=True)})
   WINDOW w AS (PARTITION BY customer_id, ordinal)""",
         ),
         (f"{p}_movements", _presented(p, by_currency)),
     ]
 
 
-def _parts(p: str, spec: MovementSpec, which: str) -> str:
+def _parts(p: str, spec: MovementSpec, which: str, has_rates: bool) -> str:
     """A row per period for `which` spans: the one that moved, and those after it in which the balance stood still."""
     names = ", ".join(FLOWS)
     nothing = ", ".join("0" for _ in FLOWS)
     opening, closing = "s.opening_balance", "s.closing_balance"
-    if spec.amounts == "reporting":
+    join = ""
+    if spec.amounts == "reporting" and has_rates:
+        join = f"LEFT JOIN {p}_rates r ON r.currency = s.currency AND r.ordinal = s.ordinal"
         opening = _valued(opening, "s.currency", "r.opening_rate")
         closing = _valued(closing, "s.currency", "r.closing_rate")
     return f"""
@@ -319,7 +323,7 @@ def _parts(p: str, spec: MovementSpec, which: str) -> str:
            unnest(range(ordinal + 1, coalesce(next_ordinal, 1 + (SELECT max(ordinal) FROM {p}_bounds)))),
            {nothing}, closing_balance, closing_balance, false, false
     FROM {p}_spans WHERE closing_balance <> 0 AND {which}
-  ) s LEFT JOIN {p}_rates r ON r.currency = s.currency AND r.ordinal = s.ordinal
+  ) s {join}
   WHERE s.ordinal > 0"""
 
 
