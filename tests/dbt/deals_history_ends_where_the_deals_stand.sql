@@ -1,16 +1,7 @@
-
-    
-    select
-      count(*) as failures,
-      count(*) != 0 as should_warn,
-      count(*) != 0 as should_error
-    from (
-      
-    
-  -- The open period of a deal's history is the deal as it stands; every deal has one.
+-- The open period of a deal's history is the deal as it stands; every deal has one.
 select deals.deal_id, history.stage as history_stage, deals.stage, history.amount as history_amount, deals.amount
-from "warehouse"."marts"."fct_deals" as deals
-left join "warehouse"."marts"."deals_history" as history on history.deal_id = deals.deal_id and history.valid_to is null
+from {{ ref('fct_deals') }} as deals
+left join {{ ref('deals_history') }} as history on history.deal_id = deals.deal_id and history.valid_to is null
 where
     history.deal_id is null
     or history.stage is distinct from deals.stage
@@ -18,8 +9,5 @@ where
     or history.amount is distinct from deals.amount
     or history.owner_id is distinct from deals.owner_id
     or history.expected_close_date is distinct from deals.expected_close_date
-    or (history.is_won, history.is_lost) is distinct from (deals.is_won, deals.is_lost)
-  
-  
-      
-    ) dbt_internal_test
+    or history.is_won <> deals.is_won
+    or history.is_lost <> deals.is_lost

@@ -54,8 +54,9 @@ versions as (
         _source,
         _row_hash,
         coalesce(updated_at, _loaded_at) as versioned_at,
-        row_number() over (partition by _source, deal_id order by coalesce(updated_at, _loaded_at), _batch_seq, _row_hash) as version,
-        count(*) over (partition by _source, deal_id) as version_count,
+        row_number() over (
+            partition by _source, deal_id, coalesce(updated_at, _loaded_at) order by _batch_seq desc, _row_hash desc
+        ) as choice,
         stage,
         pipeline,
         amount,
@@ -68,10 +69,21 @@ versions as (
     where not coalesce(_is_tombstone, false) and (updated_at is null or updated_at <= {{ setting('as_of') }})
 ),
 
+{# A deal seen in one version only has nothing to compare. #}
+compared_versions as (
+    select *
+    from (
+        select *, count(*) over (partition by deal_id) as version_count
+        from versions
+        where choice = 1
+    ) as counted
+    where version_count > 1
+),
+
 version_values as (
     {% for field, expression in tracked.items() -%}
-    select deal_id, _source, versioned_at, version, '{{ field }}' as field, {{ expression }} as field_value
-    from versions where version_count > 1
+    select deal_id, _source, versioned_at, '{{ field }}' as field, {{ expression }} as field_value
+    from compared_versions
     {% if not loop.last %}union all
     {% endif %}
     {%- endfor %}
@@ -80,19 +92,20 @@ version_values as (
 version_steps as (
     select
         *,
-        lag(field_value) over (partition by deal_id, field order by version) as former_value
+        lag(field_value) over (partition by deal_id, field order by versioned_at) as former_value,
+        row_number() over (partition by deal_id, field order by versioned_at) as version
     from version_values
 ),
 
 observed as (
     select
-        version_steps.deal_id || ':' || version_steps.field || ':observed:' || cast(version_steps.version as varchar) as change_id,
+        version_steps.deal_id || ':' || version_steps.field || ':observed:' || cast(version_steps.versioned_at as varchar) as change_id,
         version_steps.deal_id,
         version_steps.field,
         version_steps.former_value as old_value,
         version_steps.field_value as new_value,
         version_steps.versioned_at as changed_at,
-        version_steps.version as sequence,
+        0 as sequence,
         cast(null as varchar) as changed_by,
         'observed' as origin,
         version_steps._source

@@ -29,7 +29,7 @@ rated as (
     select
         refunds.*,
         {{ rate_of('rates', 'refunds.currency') }} as rate_to_reporting,
-        {{ rate_of('order_rates', 'refunds.currency') }} as order_rate_to_reporting
+        case when refunds.is_matched then {{ rate_of('order_rates', 'refunds.currency') }} end as order_rate_to_reporting
     from refunds
     {{ join_rate('rates', 'refunds.currency', 'refunds.refunded_date') }}
     {{ join_rate('order_rates', 'refunds.currency', 'refunds.ordered_date') }}

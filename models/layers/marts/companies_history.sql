@@ -1,5 +1,5 @@
 select
-    versions.record_id || ':' || cast(versions.version as varchar) as company_version_id,
+    versions.record_id || ':' || cast(versions.valid_from as varchar) as company_version_id,
     versions.record_id as company_id,
     resolved.customer_id,
     versions.valid_from,
