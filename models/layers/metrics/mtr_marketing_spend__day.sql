@@ -12,13 +12,13 @@ with first_leads as (
 ),
 
 lag as (
-    select cast(round(coalesce(median((epoch_us(acquired_at) - epoch_us(created_at)) / 86400e6), 0)) as integer) as days
+    select cast(round(coalesce({{ quantile(seconds_between('created_at', 'acquired_at'), 0.5) }}, 0) / 86400) as integer) as days
     from first_leads
 )
 
 select
     spend.spend_date,
-    spend.spend_date + lag.days as lagged_date,
+    cast({{ add_days('spend.spend_date', 'lag.days') }} as date) as lagged_date,
     spend.channel,
     spend.campaign_id,
     spend.cost_kind,

@@ -200,6 +200,10 @@ def build_layer(con: duckdb.DuckDBPyConnection, *, engines: bool = False) -> Non
     names = {
         "ref": lambda name: f"{'metrics' if name.startswith('mtr_') else 'marts'}.{name}",
         "setting": lambda name: f"(select {name} from ops.settings)",
+        "seconds_between": lambda since, until: f"(date_diff('microsecond', {since}, {until}) / 1000000.0e0)",
+        "quantile": lambda value, fraction: f"quantile_cont({value}, {fraction})",
+        "add_days": lambda moment, days: f"({moment} + to_days({days}))",
+        "iso_weekday": lambda day: f"isodow({day})",
         "local_timestamp": lambda instant: f"timezone({zone}, {instant} at time zone 'UTC')",
         "local_date": lambda instant: f"cast(timezone({zone}, {instant} at time zone 'UTC') as date)",
     }
