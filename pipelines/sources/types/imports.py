@@ -1,4 +1,4 @@
-"""A source that is only ever filled by `rapport import`: a run extracts nothing from it, what has landed is used."""
+"""A source without a place of its own: its batches are landed one by one with `rapport import`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from pipelines.sources.base import Batch
 
 
 class Imports:
-    """Batches delivered by hand."""
+    """See `SourceType`. A run takes in what was imported and asks for nothing more."""
 
-    summary = "files delivered by `rapport import DIR --source NAME`; a run reads nothing by itself"
+    summary = "canonical files landed by hand with `rapport import DIR --source NAME`"
     options: ClassVar[dict[str, str]] = {}
-    required: ClassVar[tuple[str, ...]] = ()
+    required: tuple[str, ...] = ()
     is_live = False
 
     def extract(self, batch: Batch) -> None:
-        """Nothing is read: `rapport import` lands the batches."""
-        batch.skipped.append("waits for `rapport import`; what was imported before is used")
+        """Nothing is waiting anywhere: `rapport import` has landed it already."""
 
     def test(self, declaration: SourceDeclaration, scratch_folder: Path) -> list[str]:
-        return [f"{declaration.name} is filled by `rapport import DIR --source {declaration.name}`"]
+        return [f"{declaration.name} takes what `rapport import DIR --source {declaration.name}` lands"]
 
 
 SOURCE = Imports()

@@ -26,6 +26,7 @@ from pipelines.sources import base
 from pipelines.sources.mapping import load_mapping
 from pipelines.sources.types.odoo import MAPPING_FILE
 
+pytestmark = pytest.mark.postgres
 WRITTEN = datetime(2026, 11, 22, tzinfo=UTC)   # the CRM ran until then
 
 
