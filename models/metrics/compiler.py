@@ -170,7 +170,7 @@ class _Builder:
             counted = column.node.meta.get("n")
             number = f"cast({self._value(self.registry.nodes[counted], scope)} as double)" if counted else "cast(null as double)"
             reasons = self._reasons(column.node, scope)
-            reasons = [(test, f"no rows in {name.replace('_', ' ')}") for test, name in zip(required, column.node.meta.get("requires", ()))] + reasons
+            reasons = [(test, f"no rows in {name.replace('_', ' ')}") for test, name in zip(required, column.node.meta.get("requires", ()), strict=True)] + reasons
             cases = " ".join(f"when {test} then {_literal(text)}" for test, text in reasons)
             reason = f"case {cases} else 'no data' end" if cases else "'no data'"
             extras = {name: self._value(self.registry.nodes[node], scope) for name, node in column.node.meta.get("details", {}).items()}

@@ -95,7 +95,7 @@ def read(con: duckdb.DuckDBPyConnection) -> Context:
         found = con.execute("from ops.settings limit 1")
         names = [column[0] for column in found.description]
         row = found.fetchone()
-        settings = dict(zip(names, row)) if row else {}
+        settings = dict(zip(names, row, strict=True)) if row else {}
     gaps: list[tuple[datetime, datetime]] = []
     if "ops.ingestion_gaps" in tables:
         gaps = con.execute("select starts_at, ends_at from ops.ingestion_gaps order by all").fetchall()

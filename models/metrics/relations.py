@@ -17,8 +17,9 @@ from typing import Any
 import duckdb
 
 from data_contracts.errors import RapportError
-from models.engines import attribution, attribution_costs, attribution_credits, funnel, movements, movements_churn, retention
+from models.engines import attribution, attribution_costs, attribution_credits, funnel, movements, movements_churn, retention, sales
 from models.engines.funnel_logs import EventLog
+from models.engines.funnel_range import Parameters
 from models.engines.funnel_steps import Step
 from models.engines.movements_periods import Periods
 from models.metrics.calendar import Window, add_months
@@ -174,22 +175,37 @@ def _lead_funnel(ask: Ask) -> str:
             f"from ({entries}) as e join ({ask.labels()}) as w on {day} >= w.window_start and {day} < w.window_end")
 
 
-def _pipeline(ask: Ask) -> str:
-    """Deals open at the close of each window (at the watermark in the running one), as their history has them then. A deal
-    deleted since is left out, as everywhere."""
-    zone = ask.bind(ask.context.time_zone)
-    close = f"timezone('UTC', timezone({zone}, cast(least(w.window_end, {ask.bind(ask.context.data_end)}) as timestamp)))"
+def _pipeline(ask: Ask, basis: str) -> str:
+    """Deals open at the close of each window (at the newest data in the running one), as their history has them then, with the
+    probability of their stage. A deal's own probability is not used: few sources log its changes, so the past would show
+    today's value. A deal deleted since is left out, as everywhere."""
+    closes = [ask.context.instant(min(window.end, ask.context.data_end)) for window in ask.windows]
+    columns = {"period": ("date", [window.label for window in ask.windows]), "closed_at": ("timestamp", closes)}
+    labels = ", ".join(f"unnest(cast({ask.bind(values)} as {kind}[])) as {name}" for name, (kind, values) in columns.items())
+    if basis == "crm":
+        stages = """select w.closed_at, s.pipeline, s.stage,
+            coalesce(arg_max(s.probability, coalesce(s.valid_from, timestamp '0001-01-01')) filter (s.valid_from is null or s.valid_from < w.closed_at),
+                     arg_min(s.probability, s.valid_from)) as probability
+            from w cross join marts.dim_pipeline_stages as s group by all"""
+    else:
+        stages = " union all ".join(
+            f"select cast({ask.bind(close)} as timestamp) as closed_at, pipeline, stage, probability from ({_learned(ask, close)})" for close in sorted(set(closes)))
     return f"""
+with w as (select {labels}), stages as ({stages}),
+firsts as (select pipeline, min(position) as first_position from marts.dim_pipeline_stages group by pipeline)
 select w.period, h.deal_id, h.customer_id, d.channel, d.campaign_id, h.pipeline, h.stage, h.owner_id, h.currency, h.amount_reporting,
-       coalesce(h.probability, s.probability) as probability, h.stage_position > coalesce(f.first_position, 0) as is_qualified
-from ({ask.labels()}) as w
-join marts.deals_history as h on h.valid_from < {close} and (h.valid_to is null or h.valid_to >= {close}) and h.is_open
+       s.probability, h.stage_position > coalesce(f.first_position, 0) as is_qualified
+from w join marts.deals_history as h on h.valid_from < w.closed_at and (h.valid_to is null or h.valid_to >= w.closed_at) and h.is_open
 join marts.fct_deals as d on d.deal_id = h.deal_id
-left join (select pipeline, stage, max_by(probability, coalesce(valid_from, timestamp '0001-01-01')) as probability
-           from marts.dim_pipeline_stages group by all) as s on s.pipeline is not distinct from h.pipeline and s.stage = h.stage
-left join (select pipeline, min(position) as first_position from marts.dim_pipeline_stages group by pipeline) as f
-    on f.pipeline is not distinct from h.pipeline
+left join stages as s on s.closed_at = w.closed_at and s.pipeline is not distinct from h.pipeline and s.stage = h.stage
+left join firsts as f on f.pipeline is not distinct from h.pipeline
 """
+
+
+def _learned(ask: Ask, close: datetime) -> str:
+    params = Parameters()
+    text = sales.stage_probabilities_cte(sales.PipelineSpec(time_zone=ask.context.time_zone), params.bind(close), sales.PRIOR_DEALS, params)
+    return ask.embed(f"with {text} select pipeline, stage, probability from learned", params.values)
 
 
 def _cohorts(ask: Ask, choices: dict[str, Any]) -> str:
@@ -283,6 +299,7 @@ group by p.period, p.month_start
 _CUSTOMER = ("country_code", "segment", "acquisition_channel", "acquisition_campaign_id", "customer_type", "industry")
 _FIRST_TERM = "select cast(min(valid_from) as date) from marts.fct_subscription_terms"
 _FIRST_ORDER = "select min(ordered_date) from marts.fct_orders where is_counted"
+_FIRST_DEAL = "select min(created_date) from marts.fct_deals"
 _FIRST_CUSTOMER = "select min(first_paid_date) from marts.dim_customers"
 
 RELATIONS: dict[str, Relation] = {
@@ -290,7 +307,8 @@ RELATIONS: dict[str, Relation] = {
     "movements_by_request": Relation(partial(_movements, churn_dated="cancel_request"), _FIRST_TERM),
     "transactional_churn": Relation(_transactional_churn, _FIRST_ORDER, (*_CUSTOMER, "owner_id")),
     "recent_churn": Relation(_recent_churn, _FIRST_TERM),
-    "pipeline": Relation(_pipeline, "select min(created_date) from marts.fct_deals"),
+    "pipeline": Relation(partial(_pipeline, basis="crm"), _FIRST_DEAL),
+    "pipeline_learned": Relation(partial(_pipeline, basis="learned"), _FIRST_DEAL),
     "lead_funnel": Relation(_lead_funnel, "select min(created_date) from marts.fct_leads"),
     "retention": Relation(partial(_cohorts, choices={}), _FIRST_ORDER, _CUSTOMER),
     "retention_unbounded": Relation(partial(_cohorts, choices={"bound": "unbounded"}), _FIRST_ORDER, _CUSTOMER),

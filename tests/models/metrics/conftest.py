@@ -42,7 +42,7 @@ TABLES = {
     "created_at timestamp, created_date date, closed_at timestamp, closed_date date, is_won boolean, is_lost boolean, is_open boolean, "
     "lost_reason varchar, cycle_days double",
     "marts.deals_history": "deal_id varchar, customer_id varchar, valid_from timestamp, valid_to timestamp, pipeline varchar, stage varchar, "
-    "stage_position integer, amount_reporting decimal(18,4), currency varchar, probability decimal(18,8), owner_id varchar, is_open boolean",
+    "stage_position integer, amount_reporting decimal(18,4), currency varchar, probability decimal(18,8), owner_id varchar, is_open boolean, is_won boolean",
     "marts.fct_deal_stage_visits": "deal_id varchar, pipeline varchar, stage varchar, stage_position integer, visit_number integer, "
     "entered_at timestamp, exited_at timestamp, duration_days double",
     "marts.fct_touchpoints": "touchpoint_id varchar, customer_id varchar, occurred_at timestamp, channel varchar, campaign_id varchar, sequence bigint",
@@ -110,14 +110,14 @@ ROWS = {
         ("d4", "D", None, "new business", "Proposal", 2, "EUR", 2000, None, None, None, "u2", datetime(2026, 10, 10, 8), date(2026, 10, 10), None, None, False, False, True, None, None),
     ],
     "marts.deals_history": [
-        ("d1", "A", datetime(2026, 9, 1, 8), datetime(2026, 10, 11, 8), "new business", "New", 1, 1000, "EUR", None, "u1", True),
-        ("d1", "A", datetime(2026, 10, 11, 8), None, "new business", "Won", 3, 1000, "EUR", None, "u1", False),
-        ("d2", "C", datetime(2026, 9, 5, 8), datetime(2026, 10, 15, 8), "new business", "Proposal", 2, 3000, "EUR", None, "u1", True),
-        ("d2", "C", datetime(2026, 10, 15, 8), None, "new business", "Lost", 4, 3000, "EUR", None, "u1", False),
-        ("d3", "B", datetime(2026, 10, 1, 8), datetime(2026, 10, 21, 8), "new business", "New", 1, 500, "EUR", None, "u2", True),
-        ("d3", "B", datetime(2026, 10, 21, 8), None, "new business", "Won", 3, 500, "EUR", None, "u2", False),
-        ("d4", "D", datetime(2026, 10, 10, 8), datetime(2026, 11, 3, 8), "new business", "New", 1, 1800, "EUR", None, "u2", True),
-        ("d4", "D", datetime(2026, 11, 3, 8), None, "new business", "Proposal", 2, 2000, "EUR", None, "u2", True),
+        ("d1", "A", datetime(2026, 9, 1, 8), datetime(2026, 10, 11, 8), "new business", "New", 1, 1000, "EUR", None, "u1", True, False),
+        ("d1", "A", datetime(2026, 10, 11, 8), None, "new business", "Won", 3, 1000, "EUR", None, "u1", False, True),
+        ("d2", "C", datetime(2026, 9, 5, 8), datetime(2026, 10, 15, 8), "new business", "Proposal", 2, 3000, "EUR", None, "u1", True, False),
+        ("d2", "C", datetime(2026, 10, 15, 8), None, "new business", "Lost", 4, 3000, "EUR", None, "u1", False, False),
+        ("d3", "B", datetime(2026, 10, 1, 8), datetime(2026, 10, 21, 8), "new business", "New", 1, 500, "EUR", None, "u2", True, False),
+        ("d3", "B", datetime(2026, 10, 21, 8), None, "new business", "Won", 3, 500, "EUR", None, "u2", False, True),
+        ("d4", "D", datetime(2026, 10, 10, 8), datetime(2026, 11, 3, 8), "new business", "New", 1, 1800, "EUR", None, "u2", True, False),
+        ("d4", "D", datetime(2026, 11, 3, 8), None, "new business", "Proposal", 2, 2000, "EUR", None, "u2", True, False),
     ],
     # the stage New took 40, 20 and 24 days; the last Proposal is still open
     "marts.fct_deal_stage_visits": [

@@ -44,9 +44,11 @@ def fill(con: duckdb.DuckDBPyConnection, customers: int = 300, facts: int = 600)
         one_of(i, 9, ['price', 'timing', null]) as lost_reason from range({facts}) t(i))""")
     con.execute("""insert into marts.deals_history by name select deal_id, customer_id, pipeline, currency, amount_reporting, owner_id, created_at as valid_from,
         case when is_open then null else closed_at end as valid_to, case when hash(deal_id) % 2 = 0 then 'New' else 'Proposal' end as stage,
-        1 + hash(deal_id) % 2 as stage_position, true as is_open from marts.fct_deals""")
+        1 + hash(deal_id) % 2 as stage_position, true as is_open, false as is_won from marts.fct_deals""")
+    con.execute("""insert into marts.deals_history by name select deal_id, customer_id, pipeline, currency, amount_reporting, owner_id, closed_at as valid_from,
+        case when is_won then 'Won' else 'Lost' end as stage, 3 as stage_position, false as is_open, is_won from marts.fct_deals where not is_open""")
     con.execute("""insert into marts.fct_deal_stage_visits by name select deal_id, pipeline, stage, valid_from as entered_at, valid_to as exited_at, 1 as visit_number,
-        case when valid_to is not null then hash(deal_id) % 50 + 0.5 end as duration_days from marts.deals_history""")
+        case when valid_to is not null then hash(deal_id) % 50 + 0.5 end as duration_days from marts.deals_history where is_open""")
     con.execute(f"""insert into marts.fct_touchpoints by name select 'w' || i as touchpoint_id, {person} as customer_id,
         cast(day(i, 4) as timestamp) as occurred_at, one_of(i, 3, ['web', 'shop', 'email']) as channel, i as sequence from range({facts}) t(i)""")
     con.execute(f"""insert into marts.fct_campaign_members by name select 'm' || i as campaign_member_id, 'c' || pick(i, 1, 4) as campaign_id, {channel} as campaign_channel,

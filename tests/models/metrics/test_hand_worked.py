@@ -168,6 +168,14 @@ def test_first_response_in_business_hours_leaves_out_nights_and_weekends(con, as
     assert value(ask(con, "first_response_time", variant="business_hours", **OCTOBER)) == pytest.approx((1 + 2) / 2)
 
 
+def test_the_learned_weight_comes_from_deals_closed_by_then(con, ask):
+    # by November d1 and d3 had left New as won, d2 had left Proposal as lost; ten pseudo-deals at the pipeline's 2/3 stand behind each
+    new, proposal = (2 + 10 * 2 / 3) / 12, (0 + 10 * 2 / 3) / 11
+    assert value(ask(con, "weighted_pipeline", variant="learned", **OCTOBER)) == pytest.approx(1800 * new)
+    assert value(ask(con, "weighted_pipeline", variant="learned", **NOVEMBER)) == pytest.approx(2000 * proposal)
+    assert value(ask(con, "weighted_pipeline", variant="learned", **SEPTEMBER)) in (0, None)
+
+
 def test_open_stage_visits_are_censored_and_counted_beside(con, ask):
     details = ask(con, "stage_duration", by=("stage",), start=date(2026, 9, 1), end=date(2026, 12, 1)).details.to_dicts()
     assert [(row["stage"], row["stage_duration"], row["stage_duration__n"], row["stage_duration__open_visits"]) for row in details] == [
