@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import duckdb
 
@@ -102,7 +102,7 @@ def merge(con: duckdb.DuckDBPyConnection, left: str | Node, right: str | Node, *
 
 def _decide(con: duckdb.DuckDBPyConnection, left: str | Node, right: str | Node, decision: str, run_id: str | None, run_at: datetime | None,
             decided_by: str | None, rules: IdentityRules | None, landing: str) -> IdentityReport:
-    decided_at = run_at or datetime.now(timezone.utc).replace(tzinfo=None)
+    decided_at = run_at or datetime.now(UTC).replace(tzinfo=None)
     with identity_state.one_transaction(con):
         ensure_tables(con)
         a, b = _node(con, left), _node(con, right)

@@ -155,8 +155,8 @@ def build_keys(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
             JOIN identity_nodes AS n USING (source, node_type, source_id)
             LEFT JOIN identity_unicode AS u ON u.raw = r.email),
         parted AS (
-            SELECT *, regexp_extract(email, '^([^@\\s]+)@([^@\\s]+\\.[^@\\s]+)$', 1) AS local_part,
-                   regexp_extract(email, '^([^@\\s]+)@([^@\\s]+\\.[^@\\s]+)$', 2) AS mail_domain,
+            SELECT *, split_part(email, '@', 1) AS local_part, split_part(email, '@', 2) AS mail_domain,
+                   local_part <> '' AND mail_domain LIKE '_%._%' AND length(email) = length(local_part) + 1 + length(mail_domain) AND NOT regexp_matches(email, '\\s') AS is_address,
                    regexp_replace(phone, '[^0-9]', '', 'g') AS digits,
                    regexp_extract(rtrim(domain, '.'), '^(?:[a-z][a-z0-9+.-]*://)?(?:[^/@]*@)?(?:www\\.)?([^/?#:\\s]+\\.[^/?#:\\s]+)', 1) AS web_domain
             FROM cleaned),
@@ -165,8 +165,8 @@ def build_keys(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
             LEFT JOIN identity_phone_countries AS c ON c.country_code = coalesce(upper(p.country_code), $default_country))
         SELECT node_number, customer_type, source, source_id, custom, birth_date, parent_company_id, first_name, last_name,
                coalesce(organisation_name, nullif(concat_ws(' ', first_name, last_name), '')) AS full_name,
-               {_NAME.format("postal_code")} AS postal_code, {_NAME.format("city")} AS city, upper(country_code) AS country_code,
-               CASE WHEN local_part = '' OR local_part IN (SELECT local_part FROM identity_shared_locals) THEN NULL
+               lower(trim(postal_code)) AS postal_code, lower(strip_accents(trim(city))) AS city, upper(country_code) AS country_code,
+               CASE WHEN NOT is_address OR local_part IN (SELECT local_part FROM identity_shared_locals) THEN NULL
                     WHEN $gmail_aliases AND mail_domain IN ('gmail.com', 'googlemail.com')
                     THEN replace(split_part(local_part, '+', 1), '.', '') || '@gmail.com'
                     ELSE local_part || '@' || mail_domain END AS email,
