@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ from data_contracts import environment
 from data_contracts.environment import Home
 from data_contracts.errors import RapportError
 
+KEPT_PARSES = 3      # a checkout that switches between branches keeps the last few
 PROJECT = Path(__file__).resolve().parent.parent / "models"
 
 
@@ -44,9 +47,9 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def _invoke(home: Home, runner: Any, arguments: list[str]) -> Any:
+def _invoke(home: Home, runner: Any, arguments: list[str], target: Path | None = None) -> Any:
     home.make_folders()
-    folders = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(home.dbt_target), "--log-path", str(home.logs / "dbt")]
+    folders = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(target or home.dbt_target), "--log-path", str(home.logs / "dbt")]
     quiet = ["--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check", "--log-level-file", "info"]
     with environment.exported(RAPPORT_WAREHOUSE=str(home.warehouse), DO_NOT_TRACK="1"):
         try:
@@ -61,36 +64,56 @@ def _release() -> None:
     DuckDBConnectionManager.close_all_connections()
 
 
-@cache
-def _manifest_object(home: Home) -> Any:
-    from dbt.cli.main import dbtRunner
-    result = _invoke(home, dbtRunner(), ["parse"])
-    if not result.success:
-        raise RapportError(f"the dbt project cannot be parsed: {result.exception}", remedy="Mend the named file in models/.")
-    (home.dbt_target / "fingerprint").write_text(_fingerprint(), encoding="utf-8")
-    return result.result
+def _parsed(home: Home) -> Path:
+    """Folder of the project's parse, made when a file of the project has changed since the last one.
+
+    It depends on the project alone, not on a home, so it is kept beside the project and every home of an installation uses
+    it; where that is read-only, in the home. Parsing costs seven seconds, reading the parse less than one.
+    """
+    place = PROJECT / "target"
+    try:
+        place.mkdir(exist_ok=True)
+    except OSError:
+        place = home.dbt_target
+        place.mkdir(parents=True, exist_ok=True)
+    folder = place / _fingerprint()
+    if not (folder / "partial_parse.msgpack").exists():
+        from dbt.cli.main import dbtRunner
+        with tempfile.TemporaryDirectory(dir=place, prefix=".parsing-") as temporary:
+            result = _invoke(home, dbtRunner(), ["parse"], Path(temporary))
+            if not result.success:
+                raise RapportError(f"the dbt project cannot be parsed: {result.exception}", remedy="Mend the named file in models/.")
+            kept = Path(temporary) / "kept"
+            kept.mkdir()
+            for name in ("manifest.json", "semantic_manifest.json", "partial_parse.msgpack"):
+                (Path(temporary) / name).rename(kept / name)
+            try:
+                kept.rename(folder)
+            except OSError:
+                if not folder.exists():     # another process may have made the same parse meanwhile
+                    raise
+        for old in sorted((f for f in place.iterdir() if f.is_dir() and len(f.name) == len(folder.name)), key=lambda f: f.stat().st_mtime)[:-KEPT_PARSES]:
+            shutil.rmtree(old, ignore_errors=True)
+    return folder
 
 
 def manifest_path(home: Home) -> Path:
-    """`manifest.json` of the project as it is now; parsed again only when a file of it changed."""
-    path, mark = home.dbt_target / "manifest.json", home.dbt_target / "fingerprint"
-    if not (path.exists() and mark.exists() and mark.read_text(encoding="utf-8") == _fingerprint()):
-        _manifest_object.cache_clear()
-        _manifest_object(home)
-    return path
+    """`manifest.json` of the project as it is now."""
+    return _parsed(home) / "manifest.json"
 
 
 @cache
-def _runner(home: Home) -> Any:
+def _runner(folder: Path) -> Any:
     from dbt.cli.main import dbtRunner
-    return dbtRunner(manifest=_manifest_object(home))
+    from dbt.contracts.graph.manifest import Manifest
+    return dbtRunner(manifest=Manifest.from_msgpack((folder / "partial_parse.msgpack").read_bytes()))
 
 
 def build(home: Home, select: list[str], *, full_refresh: bool = False, exclude: list[str] | None = None) -> list[NodeResult]:
     """`dbt build` of a selection; never raises for a failed node, the results say it. Raises RapportError when dbt itself fails."""
-    manifest_path(home)
+    runner = _runner(_parsed(home))
     arguments = ["build", "--select", *select, *(["--exclude", *exclude] if exclude else []), *(["--full-refresh"] if full_refresh else [])]
-    outcome = _invoke(home, _runner(home), arguments)
+    outcome = _invoke(home, runner, arguments)
     if outcome.result is None:
         raise RapportError(f"dbt could not run: {outcome.exception}", remedy=f"See {home.logs / 'dbt'}.")
     return [_node_result(r) for r in outcome.result.results]

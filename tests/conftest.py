@@ -1,0 +1,78 @@
+"""What all tests share: the command line as its user runs it, and homes built through it. Homes are built once a test session and read by many tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@dataclass(frozen=True)
+class Cli:
+    """`rapport` with a home, in a process of its own."""
+
+    home: Path
+
+    def run(self, *arguments: str, ok: bool = True, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+        """Run a command; with `ok` it must end with 0."""
+        done = subprocess.run([sys.executable, "-m", "pipelines.cli", *arguments, "--home", str(self.home)], cwd=ROOT, capture_output=True, text=True, timeout=timeout,
+                              env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"})
+        assert not ok or done.returncode == 0, f"rapport {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        """Run a command with `--format json` and read its rows."""
+        return json.loads(self.run(*arguments, "--format", "json").stdout)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data beside the checkout; tests that need them skip loudly without."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"{SHARED / 'data'} is not here: this test compares with real data and ran nothing")
+    return SHARED / "data"
+
+
+def write_csv(folder: Path, entity: str, rows: list[dict[str, Any]]) -> None:
+    """Write canonical rows as a CSV file; columns are those of any row."""
+    import csv
+    folder.mkdir(parents=True, exist_ok=True)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with open(folder / f"{entity}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture(scope="session")
+def build_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Cli]:
+    """A function that builds a home from canonical rows through `import` and `run`."""
+    def build(name: str, entities: dict[str, list[dict[str, Any]]], *, as_of: str | None = None, time_zone: str = "UTC", currency: str = "USD", run: bool = True) -> Cli:
+        place = tmp_path_factory.mktemp(name)
+        for entity, rows in entities.items():
+            write_csv(place / "files", entity, rows)
+        cli = Cli(place / "home")
+        cli.run("init", "--time-zone", time_zone, "--currency", currency)
+        cli.run("import", str(place / "files"), "--source", "crm")
+        if run:
+            cli.run("run", *(["--as-of", as_of] if as_of else []))
+        return cli
+    return build
+
+
+@pytest.fixture(scope="session")
+def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """A small demo company, simulated, built and published once."""
+    cli = Cli(tmp_path_factory.mktemp("demo") / "home")
+    cli.run("demo", "--customers", "400", "--seed", "11", "--no-serve")
+    return cli
