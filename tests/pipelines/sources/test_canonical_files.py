@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import random
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -407,3 +409,41 @@ def test_every_source_type_describes_itself() -> None:
     assert {"canonical_files", "mapped_files", "sql", "odoo", "demo"} <= set(described)
     for kind in described.values():
         assert kind["summary"] and set(kind["required"]) <= set(kind["options"])
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "xlsx"])
+def test_a_damaged_file_is_read_or_refused_but_never_breaks_the_process(inbox: Path, home: Home, take: Callable[..., base.Extraction], ending: str) -> None:
+    """Bytes are overwritten, cut off or doubled at random places (fixed seed)."""
+    table = pl.DataFrame({"order_id": [str(i) for i in range(50)], "ordered_at": ["2026-01-01"] * 50, "net_amount": [i / 7 for i in range(50)]})
+    path = inbox / f"orders.{ending}"
+    {"csv": table.write_csv, "jsonl": table.write_ndjson, "parquet": table.write_parquet}.get(ending, lambda p: _save_workbook(table, p))(path)
+    whole, chance = path.read_bytes(), random.Random(7)
+    outcomes: Counter[str] = Counter()
+    for _ in range(30):
+        damaged = bytearray(whole)
+        for _ in range(chance.randint(1, 8)):
+            place = chance.randrange(len(damaged))
+            change = chance.choice(("overwrite", "cut", "double"))
+            if change == "overwrite":
+                damaged[place] = chance.randrange(256)
+            elif change == "cut":
+                del damaged[place:place + chance.randint(1, 40)]
+            else:
+                damaged[place:place] = damaged[place:place + 20]
+            damaged = damaged or bytearray(b"x")
+        path.write_bytes(damaged)
+        try:
+            taken = take()
+            outcomes["read"] += 1
+            assert taken.deliveries[0].rows + taken.deliveries[0].rejected > 0
+        except SourceError as error:
+            outcomes["refused"] += 1
+            assert error.file == path.name and error.remedy
+    assert sum(outcomes.values()) == 30 and outcomes["read" if ending in ("csv", "jsonl") else "refused"] > 0
+
+
+def _save_workbook(table: pl.DataFrame, path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in [table.columns, *table.rows()]:
+        book.active.append(list(row))
+    book.save(path)
