@@ -83,6 +83,7 @@ carried as (
 bounded as (
     select
         carried.*,
+        carried.next_from is null as is_last,
         deals._source,
         deals.survivor_id,
         deals.is_merged,
@@ -116,8 +117,15 @@ select
     bounded.forecast_category,
     {{ try_cast_to('bounded.expected_close_date', 'date') }} as expected_close_date,
     bounded.owner_id,
-    coalesce(stages.is_won, false) or (bounded.is_finally_won and bounded.valid_from >= bounded.closed_at) as is_won,
-    coalesce(stages.is_lost, false) or (bounded.is_finally_lost and bounded.valid_from >= bounded.closed_at) as is_lost,
+    -- how the deal stands is its own word; before that, what its stage meant, and its closing
+    case
+        when bounded.is_last then bounded.is_finally_won
+        else coalesce(stages.is_won, false) or coalesce(bounded.is_finally_won and bounded.valid_from >= bounded.closed_at, false)
+    end as is_won,
+    case
+        when bounded.is_last then bounded.is_finally_lost
+        else coalesce(stages.is_lost, false) or coalesce(bounded.is_finally_lost and bounded.valid_from >= bounded.closed_at, false)
+    end as is_lost,
     bounded._source
 from bounded
 left join {{ ref('int_pipeline_stages__dated') }} as stages

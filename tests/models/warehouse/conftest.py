@@ -56,8 +56,20 @@ class Warehouse:
     dbt: Dbt
     runs: int = 0
 
+    looking: duckdb.DuckDBPyConnection | None = None
+
     def open(self) -> duckdb.DuckDBPyConnection:
+        """The file for writing; nothing else may hold it then."""
+        if self.looking is not None:
+            self.looking.close()
+            self.looking = None
         return duckdb.connect(str(self.file))
+
+    def look(self, sql: str, values: tuple) -> duckdb.DuckDBPyConnection:
+        """Ask over a connection that stays open until the next change."""
+        if self.looking is None:
+            self.looking = duckdb.connect(str(self.file), read_only=True)
+        return self.looking.execute(sql, list(values))
 
     def prepare(self, company: dict[str, Any]) -> None:
         """Empty tables and the settings of a company."""
@@ -104,15 +116,13 @@ class Warehouse:
         return results
 
     def rows(self, sql: str, *values: Any) -> list[tuple]:
-        with self.open() as con:
-            return con.execute(sql, list(values)).fetchall()
+        return self.look(sql, values).fetchall()
 
     def one(self, sql: str, *values: Any) -> dict[str, Any]:
         """The only row of a query, by column."""
-        with self.open() as con:
-            result = con.execute(sql, list(values))
-            names = [d[0] for d in result.description]
-            found = result.fetchall()
+        result = self.look(sql, values)
+        names = [d[0] for d in result.description]
+        found = result.fetchall()
         assert len(found) == 1, f"{len(found)} rows instead of one for {sql}"
         return dict(zip(names, found[0], strict=True))
 

@@ -19,6 +19,7 @@ def models(warehouse):
 
 
 def test_unit_tests_of_the_sql_pass(warehouse):
+    warehouse.open().close()
     results = warehouse.dbt(warehouse.file, "test", "--select", "test_type:unit", *OWN_LAYERS)
     named = {r.node.name: r.status for r in results if r.node.resource_type == "unit_test"}
     assert len(named) >= 5 and set(named.values()) == {"pass"}, named

@@ -94,6 +94,12 @@ def test_the_stage_a_deal_has_now_closes_a_log_that_lacks_it(warehouse):
     assert warehouse.column("SELECT count(*) FROM marts.fct_deal_changes WHERE deal_id = 'crm:D8'") == [1], "the log itself is shown as it is"
 
 
+def test_a_deal_may_be_lost_in_any_stage_and_without_a_closing_time(warehouse):
+    lost = warehouse.one("SELECT is_won, is_lost, is_open, closed_at, cycle_days FROM marts.fct_deals WHERE deal_id = 'crm:D11'")
+    assert lost == {"is_won": False, "is_lost": True, "is_open": False, "closed_at": None, "cycle_days": None}
+    assert warehouse.rows("SELECT stage, is_lost, is_open, valid_to FROM marts.deals_history WHERE deal_id = 'crm:D11'") == [("Proposal", True, False, None)]
+
+
 def test_cycles_are_never_negative(warehouse):
     cycles = dict(warehouse.rows("SELECT deal_id, cycle_days FROM marts.fct_deals WHERE deal_id IN ('crm:D1', 'crm:D9')"))
     assert cycles == {"crm:D1": 10.0, "crm:D9": 0.0}
