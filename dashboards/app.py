@@ -10,9 +10,17 @@ if str(ROOT.parent) not in sys.path:    # `streamlit run` puts only this folder 
     sys.path.insert(0, str(ROOT.parent))
 
 st.set_page_config(page_title="Rapport", page_icon=":material/handshake:", layout="wide", initial_sidebar_state="auto")
-st.html("<style>.block-container{padding-top:3.2rem;max-width:1280px} [data-testid='stMetricValue']{font-size:1.65rem} @media(max-width:640px){.block-container{padding-left:1rem;padding-right:1rem}}</style>")
+st.html(ROOT / "components" / "style.css")
 
 PAGES = (("overview", "Overview", "monitoring"), ("acquisition", "Acquisition", "campaign"), ("retention", "Retention", "sync"), ("funnel", "Funnel", "filter_alt"),
          ("customers", "Customers", "person_search"), ("segments", "Segments", "group_work"), ("data_health", "Data health", "health_and_safety"))
 
-st.navigation([st.Page(ROOT / "app_pages" / f"{name}.py", title=title, icon=f":material/{icon}:", url_path=name, default=name == "overview") for name, title, icon in PAGES]).run()
+
+def page(name: str, title: str, icon: str, **more: object) -> st.Page:
+    """A page by the name of its file."""
+    return st.Page(ROOT / "app_pages" / f"{name}.py", title=title, icon=f":material/{icon}:", **more)
+
+
+# The first page answers at `/`, and at `/overview` too, where a link or a habit may lead.
+listed = [page(name, title, icon, **({"default": True} if name == "overview" else {"url_path": name})) for name, title, icon in PAGES]
+st.navigation([*listed, page(*PAGES[0], url_path="overview", visibility="hidden")], expanded=True).run()

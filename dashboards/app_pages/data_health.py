@@ -4,40 +4,76 @@ import polars as pl
 import streamlit as st
 
 from dashboards import queries
-from dashboards.components import frame, tables
+from dashboards.components import cards, frame, tables, text
+from dashboards.components import format as shown
+from dashboards.components.tables import Column
+
+SOURCES = {"source": Column("Source"), "source_type": Column("Type"), "extracted_at": Column("Last extraction (UTC)", "instant"), "watermark": Column("Data up to (UTC)", "instant"), "is_live": Column("Live", "flag"),
+           "batches": Column("Batches", "count"), "rows_accepted": Column("Rows accepted", "count"), "rows_quarantined": Column("Rows quarantined", "count"), "state": Column("State"), "message": Column("Message")}
+QUARANTINE = {"source": Column("Source"), "entity": Column("Entity"), "field": Column("Field"), "reason": Column("Reason"), "rows": Column("Rows", "count"), "first_seen_at": Column("First seen (UTC)", "instant")}
+CHECKS = {"check_name": Column("Check"), "subject": Column("Subject"), "severity": Column("Severity"), "is_passed": Column("Met", "flag"), "failing_rows": Column("Failing rows", "count"), "detail": Column("Detail"),
+          "checked_at": Column("Checked (UTC)", "instant")}
+JUDGED = {"model": Column("Model"), "candidate": Column("Candidate"), "cut_off": Column("Judged from", "date"), "metric": Column("Measure"), "value": Column("Value", "decimal"), "lower": Column("Lower", "decimal"),
+          "upper": Column("Upper", "decimal"), "n": Column("Observations", "count"), "is_published": Column("Published", "flag"), "verdict": Column("Verdict")}
+STATES = {"published": "success", "running": "info", "blocked": "error", "failed": "error"}
 
 
 def body() -> None:
-    run = queries.last_run()
-    if run:
-        st.caption(f"Last run: {run['state']}, started {run['started_at']}" + (f", ended {run['ended_at']}" if run["ended_at"] else ""))
-        for failure in run["failures"]:
-            st.error(f"{failure['check']} on {failure['subject']}: {failure['detail']} ({failure['failing_rows']} rows)")
+    last_run()
+    summary()
     st.subheader("Sources", anchor=False)
     sources = queries.sources()
     if sources.is_empty():
-        frame.empty("No source has delivered yet.", "Declare one with `rapport source add`.")
+        frame.empty("No source has delivered yet.", "Declare one with “rapport source add”.")
     else:
-        tables.table(sources, {"source": "Source", "source_type": "Type", "extracted_at": "Last extraction (UTC)", "watermark": "Data up to (UTC)", "is_live": "Live", "batches": "Batches",
-                               "rows_accepted": "Rows accepted", "rows_quarantined": "Rows quarantined"})
+        tables.table(sources, SOURCES)
     st.subheader("Quarantine", anchor=False)
     quarantine = queries.quarantine()
     if quarantine.is_empty():
-        st.success("No row is in quarantine.")
+        text.notice("success", "No row is in quarantine.")
     else:
-        st.caption("Rows that broke their contract. `rapport quarantine show` prints them, `rapport quarantine replay` sends them again.")
-        tables.table(quarantine, {"source": "Source", "entity": "Entity", "field": "Field", "reason": "Reason", "rows": "Rows", "first_seen_at": "First seen (UTC)"})
-    st.subheader("Checks of this snapshot", anchor=False)
-    checks = queries.checks()
-    failed = checks.filter(~pl.col("is_passed"))
-    st.caption(f"{checks.height:,} checks, {failed.height:,} not met")
-    tables.table(checks, {"check_name": "Check", "subject": "Subject", "severity": "Severity", "is_passed": "Met", "failing_rows": "Failing rows", "detail": "Detail", "checked_at": "Checked (UTC)"})
+        text.line("Rows that broke their contract, by reason. “rapport quarantine show” prints them, “rapport quarantine replay” sends them again.")
+        tables.table(quarantine, QUARANTINE)
+    st.subheader("Contract and build checks of this snapshot", anchor=False)
+    checks()
     st.subheader("How the scores were judged", anchor=False)
     judged = queries.models()
     if judged.is_empty():
-        frame.empty("No score has been judged yet.", "`rapport model list` says what is missing.")
+        frame.empty("No score has been judged yet.", "“rapport model list” says what is missing.")
     else:
-        tables.table(judged)
+        tables.table(judged, JUDGED)
+
+
+def last_run() -> None:
+    run = queries.last_run()
+    if not run:
+        return
+    ended = f", ended {run['ended_at'][:16].replace('T', ' ')} UTC" if run["ended_at"] else ""
+    text.notice(STATES.get(run["state"], "info"), f"Last run: {run['state']}, started {run['started_at'][:16].replace('T', ' ')} UTC{ended}.")
+    for failure in run["failures"]:
+        text.notice("error", f"{failure['check']} on {failure['subject']}: {failure['detail']} ({shown.plural(failure['failing_rows'] or 0, 'row')})")
+
+
+def summary() -> None:
+    health = queries.health()
+    cards.plain((
+        ("Data up to", shown.day(health["watermark"]), shown.instant(health["watermark"]).partition(" ")[2], "Up to this instant every live source has delivered."),
+        ("Rows accepted", shown.number(health["accepted"], "count"), shown.plural(health["batches"], "batch", "batches"), ""),
+        ("Rows in quarantine", shown.number(health["quarantined"], "count"), "waiting for a replay" if health["quarantined"] else "none waiting", "Rows that broke their contract are kept with their reason and leave every number."),
+        ("Checks met", f"{health['met']:,} of {health['checks']:,}", shown.plural(health["checks_not_met"], "check not met", "checks not met"), "A failed blocking check stops the publish; a warning is shown here."),
+    ))
+
+
+def checks() -> None:
+    rows = queries.checks()
+    if rows.is_empty():
+        frame.empty("This snapshot carries no check results.")
+        return
+    failed = rows.filter(~pl.col("is_passed"))
+    if failed.height:
+        tables.table(failed, CHECKS)
+    with st.expander(f"All {rows.height:,} checks"):
+        tables.table(rows, CHECKS)
 
 
 frame.page("Data health", "Where the numbers come from, how fresh they are, and what did not fit.", body)

@@ -1,20 +1,14 @@
 """Overview: the ten headline KPIs."""
 
-import streamlit as st
-
 from dashboards import queries
-from dashboards.components import cards, filters, frame
-
-PER_ROW = 5
+from dashboards.components import cards, filters, frame, text
+from dashboards.components import format as shown
 
 
 def body() -> None:
     chosen = filters.bar()
-    ids = queries.HEADLINE
-    for row in range(0, len(ids), PER_ROW):
-        for column, metric_id in zip(st.columns(PER_ROW), ids[row:row + PER_ROW], strict=True):
-            with column, frame.explained():
-                cards.metric(metric_id, chosen)
+    text.line(shown.range_sentence(chosen.start, chosen.end))
+    cards.row(queries.HEADLINE, chosen)
 
 
-frame.page("Overview", "The ten headline KPIs against the same length of time before. Hover the question marks for definitions.", body)
+frame.page("Overview", "The ten headline KPIs against the same length of time before. The ? on a card says what it means.", body)

@@ -2,31 +2,66 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import streamlit as st
 
 from dashboards import queries
-from dashboards.components import frame
-from models.segments import grammar
+from dashboards.components import frame, text
+from data_contracts.errors import RapportError
+from models.segments import explain, grammar
 
 _VALUE_OPERATORS = ("is", "is_not", "at_least", "at_most", "above", "below", "contains", "starts_with")
 
 
-def editor(start: dict[str, Any], key: str) -> dict[str, Any]:
-    """Draw the editor for the content of a segment file and return the content as edited."""
+MODES = {"all": "all of these hold", "any": "any of these holds", "none": "none of these holds"}
+
+
+def has_any(content: dict[str, Any]) -> bool:
+    """Whether the content holds a condition."""
+    return any(content.get(mode) for mode in MODES)
+
+
+def from_url(start: dict[str, Any], name: str) -> dict[str, Any]:
+    """The conditions a link carries, else those of the segment itself."""
+    before = st.session_state.get("conditions_of", name)
+    st.session_state["conditions_of"] = name
+    if before != name:      # the link spoke of the segment that was shown before
+        st.query_params.pop("conditions", None)
+    given = st.query_params.get("conditions")
+    if not given:
+        return start
+    try:
+        content = json.loads(given)
+        grammar.parse(name, content)
+    except ValueError:
+        text.notice("warning", "The conditions in the link cannot be read; the saved ones are shown.")
+        return start
+    except RapportError as error:
+        text.notice("warning", f"The conditions in the link do not hold together: {error.message}. {error.remedy}")
+        return start
+    return {**{key: start[key] for key in ("label", "description", "owner") if key in start}, **content}
+
+
+def editor(start: dict[str, Any], saved: dict[str, Any], key: str) -> dict[str, Any]:
+    """Draw the editor for the content of a segment file and return the content as edited; what differs from the saved one goes into the URL."""
     state = f"conditions_{key}"
     if state not in st.session_state:
         st.session_state[state] = start
     content = st.session_state[state]
-    mode = next((m for m in ("all", "any", "none") if m in content), "all")
+    mode = next((m for m in MODES if m in content), "all")
     rows = list(content.get(mode, []))
-    st.caption(f"Customers for whom {mode} of these hold:")
+    picked = st.segmented_control("Customers for whom", list(MODES), default=mode, format_func=MODES.get, key=f"{state}_mode") or mode
+    if picked != mode:
+        content = st.session_state[state] = {**{k: v for k, v in content.items() if k != mode}, picked: rows}
+        mode = picked
     kept = []
     for number, row in enumerate(rows):
-        text, remove = st.columns([6, 1])
-        text.code(_sentence(row), language=None, wrap_lines=True)
-        if not remove.button("", icon=":material/close:", key=f"{state}_remove_{number}", help="Remove this condition"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{state}_row_{number}"):
+            st.code(_sentence(row), language=None, wrap_lines=True)
+            removed = st.button("", icon=":material/close:", key=f"{state}_remove_{number}", help="Remove this condition")
+        if not removed:
             kept.append(row)
     if kept != rows:
         st.session_state[state] = {**content, mode: kept}
@@ -39,18 +74,27 @@ def editor(start: dict[str, Any], key: str) -> dict[str, Any]:
                 st.session_state[state] = {**content, mode: [*kept, added]}
                 st.rerun()
     with st.expander("Save"):
-        name = st.text_input("Name", value="" if key == "new segment" else key, placeholder="small_letters_and_digits", key=f"{state}_name")
+        name = st.text_input("Name", value="" if key == "new_segment" else key, placeholder="small_letters_and_digits", key=f"{state}_name")
         label = st.text_input("Label", value=str(content.get("label") or ""), key=f"{state}_label")
         if st.button("Save the segment", key=f"{state}_save", disabled=not name or not kept):
             with frame.explained():
                 queries.save_segment(name, {**content, "label": label or name, mode: kept})
-                st.success(f"Saved as {name}; the next run fills it for everybody.")
-    return {**content, mode: kept}
+                text.notice("success", f"Saved as {name}; the next run fills it for everybody.")
+    edited = {**content, mode: kept}
+    _into_url(edited, saved)
+    return edited
+
+
+def _into_url(content: dict[str, Any], saved: dict[str, Any]) -> None:
+    told = {mode: content[mode] for mode in MODES if content.get(mode)}
+    if not told or told == {mode: saved[mode] for mode in MODES if saved.get(mode)}:
+        st.query_params.pop("conditions", None)
+    else:
+        st.query_params["conditions"] = json.dumps(told, default=str, separators=(",", ":"))
 
 
 def _sentence(row: dict[str, Any]) -> str:
-    from models.segments.explain import sentence
-    return sentence(grammar.parse("shown", {"all": [row]}).condition)
+    return explain.sentence(grammar.parse("shown", {"all": [row]}).condition)
 
 
 def _attribute(state: str) -> dict[str, Any] | None:
@@ -72,7 +116,7 @@ def _attribute(state: str) -> dict[str, Any] | None:
 def _behaviour(state: str) -> dict[str, Any]:
     known = grammar.catalogue()["behaviours"]
     name = st.selectbox("Behaviour", list(known), format_func=lambda n: known[n]["label"], key=f"{state}_behaviour")
-    did = st.radio("", ["did", "did not"], horizontal=True, label_visibility="collapsed", key=f"{state}_did")
+    did = st.radio("Whether", ["did", "did not"], horizontal=True, label_visibility="collapsed", key=f"{state}_did")
     days = st.number_input("In the last days (0: ever)", min_value=0, value=90, key=f"{state}_days")
     within = {"within_days": int(days)} if days else {}
     if did == "did not":

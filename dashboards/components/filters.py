@@ -1,4 +1,7 @@
-"""Filters that live in the URL, so that a link shows what its sender saw."""
+"""Filters that live in the URL, so that a link shows what its sender saw; within a visit they follow from page to page.
+
+Belongs here: reading choices from the URL, writing them back, named ranges of days. Does not belong here: what a filter does to a number.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,18 @@ import streamlit as st
 
 from dashboards import queries
 from dashboards.components import format as shown
+from dashboards.components import text
 
 RANGES = {"30d": "Last 30 days", "90d": "Last 90 days", "mtd": "This month", "12m": "Last 12 months", "ytd": "This year", "all": "Everything"}
 GRAINS = ("week", "month", "quarter", "year")
 ALL = "All"
+_FOLLOWS = "filters_of_the_visit"
+_WIDTH = 190      # two fit side by side on a phone, five on a laptop
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the visitor chose. `start` None is from the beginning; `end` is exclusive, the day after the newest data."""
+    """What the visitor chose. `start` None is from the beginning; `end` is exclusive."""
 
     start: date | None
     end: date
@@ -27,63 +33,73 @@ class Chosen:
 
 
 def from_url(name: str, allowed: tuple[str, ...], default: str) -> str:
-    """A choice out of the URL, ignoring what is not offered."""
-    given = st.query_params.get(name, default)
-    return given if given in allowed else default
+    """A choice out of the URL, else the one made on an earlier page; what is not offered is ignored, and said."""
+    given = st.query_params.get(name)
+    if given is None:
+        given = st.session_state.get(_FOLLOWS, {}).get(name, default)
+        return given if given in allowed else default
+    if given not in allowed:
+        text.notice("info", f"The link asks for {name} “{given}”, which this snapshot does not have; {default} is shown.")
+        return default
+    return given
 
 
 def to_url(name: str, value: str, default: str) -> None:
-    """Write a choice into the URL; the default is left out."""
+    """Write a choice into the URL and keep it for the next page; the default is left out."""
+    kept = st.session_state.setdefault(_FOLLOWS, {})
     if value == default:
+        kept.pop(name, None)
         st.query_params.pop(name, None)
-    elif st.query_params.get(name) != value:
-        st.query_params[name] = value
+    else:
+        kept[name] = value
+        if st.query_params.get(name) != value:
+            st.query_params[name] = value
 
 
-def choice(label: str, name: str, options: tuple[str, ...], default: str, labels: dict[str, str] | None = None) -> str:
+def choice(label: str, name: str, options: tuple[str, ...], default: str, labels: dict[str, str] | None = None, width: int = _WIDTH) -> str:
     """A select box bound to the URL."""
     current = from_url(name, options, default)
-    picked = st.selectbox(label, options, index=options.index(current), format_func=lambda o: (labels or {}).get(o, shown.words(o) if o == o.lower() else o), key=f"filter_{name}")
+    picked = st.selectbox(label, options, index=options.index(current), format_func=lambda o: (labels or {}).get(o, shown.words(o) if o == o.lower() else o), key=f"filter_{name}", width=width)
     to_url(name, picked, default)
     return picked
 
 
-def bar(*, grain: bool = False, dimensions: tuple[str, ...] = ("channel", "country", "segment"), default_range: str = "90d") -> Chosen:
+def bar(*, grain: bool = False, dimensions: tuple[str, ...] = ("channel", "country", "segment"), default_range: str = "12m") -> Chosen:
     """The row of filters above a page."""
     offered = queries.choices()
-    names = ["range", *(["grain"] if grain else []), *dimensions]
     values: dict[str, str] = {}
-    chosen_range, chosen_grain = default_range, "month"
-    for column, name in zip(st.columns(len(names)), names, strict=True):
-        with column:
-            if name == "range":
-                chosen_range = choice("Period", "range", tuple(RANGES), default_range, RANGES)
-            elif name == "grain":
-                chosen_grain = choice("Grain", "grain", GRAINS, "month")
-            else:
-                picked = choice(shown.words(name), name, (ALL, *offered[name]), ALL, {v: v for v in offered[name]})
-                if picked != ALL:
-                    values[name] = picked
+    chosen_grain = "month"
+    with st.container(horizontal=True, gap="small", key="filters"):
+        chosen_range = choice("Period", "range", tuple(RANGES), default_range, RANGES)
+        if grain:
+            chosen_grain = choice("Grain", "grain", GRAINS, "month")
+        for name in dimensions:
+            picked = choice(shown.words(name), name, (ALL, *offered[name]), ALL, {v: v for v in offered[name]})
+            if picked != ALL:
+                values[name] = picked
     start, end = bounds(chosen_range)
     return Chosen(start, end, chosen_grain, values)
 
 
 def bounds(chosen: str) -> tuple[date | None, date]:
-    """First day and day after the last one of a named range, counted back from the newest data."""
+    """First day and day after the last one of a named range, counted back from the newest data.
+
+    Ranges of a fixed length hold whole days or whole months only, so that they compare with equal ones before; running ones
+    (this month, this year, everything) end with the newest data.
+    """
     known = queries.settings()
-    newest = known["watermark"].replace(tzinfo=ZoneInfo("UTC")).astimezone(ZoneInfo(known["time_zone"]))
-    end = newest.date() + timedelta(days=1)
-    return _start(chosen, newest, end), end
+    return _bounds(chosen, known["watermark"].replace(tzinfo=ZoneInfo("UTC")).astimezone(ZoneInfo(known["time_zone"])))
 
 
-def _start(chosen: str, newest: datetime, end: date) -> date | None:
+def _bounds(chosen: str, newest: datetime) -> tuple[date | None, date]:
+    today = newest.date()
+    running = today + timedelta(days=1) if newest.time() != datetime.min.time() else today
     if chosen.endswith("d") and chosen[:-1].isdigit():
-        return end - timedelta(days=int(chosen[:-1]))
-    if chosen == "mtd":
-        return newest.date().replace(day=1)
-    if chosen == "ytd":
-        return newest.date().replace(month=1, day=1)
+        return today - timedelta(days=int(chosen[:-1])), today
     if chosen == "12m":
-        first = newest.date().replace(day=1)
-        return first.replace(year=first.year - 1)
-    return None
+        last = today.replace(day=1)
+        return last.replace(year=last.year - 1), last
+    if chosen in ("mtd", "ytd"):
+        day_before = running - timedelta(days=1)
+        return day_before.replace(day=1, month=day_before.month if chosen == "mtd" else 1), running
+    return None, running

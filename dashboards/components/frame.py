@@ -10,25 +10,25 @@ import streamlit as st
 
 from dashboards import queries
 from dashboards.components import format as shown
+from dashboards.components import text
 from data_contracts.errors import RapportError
 
 STALE_HOURS = 48    # a daily pipeline that missed two nights
 
 
 def page(title: str, lead: str, body: Callable[[], None]) -> None:
-    """Draw a page inside its frame. An error is one sentence with its remedy, never a traceback."""
+    """Draw a page inside its frame, all of it from one snapshot. An error is one sentence with its remedy, never a traceback."""
     st.title(title, anchor=False)
-    st.caption(lead)
-    with explained():
-        snapshot = queries.current()
+    text.line(lead)
+    with explained(), queries.pinned() as snapshot:
         if snapshot is None:
             _nothing_yet()
             return
         _banners(snapshot.watermark)
         body()
-        as_of = datetime.fromisoformat(snapshot.watermark)
-        st.divider()
-        st.caption(f"Data up to {shown.instant(as_of)} · snapshot `{snapshot.id}` · periods in {queries.settings()['time_zone']} · amounts in {queries.settings()['reporting_currency']}")
+        known = queries.settings()
+        st.html(f'<div class="r-foot">Data up to {text.safe(shown.instant(datetime.fromisoformat(snapshot.watermark)))} · snapshot <code>{text.safe(snapshot.id)}</code> · '
+                f'periods in {text.safe(known["time_zone"])} · amounts in {text.safe(known["reporting_currency"])}</div>')
 
 
 @contextmanager
@@ -37,27 +37,27 @@ def explained() -> Iterator[None]:
     try:
         yield
     except RapportError as error:
-        st.error(f"{error.message}. {error.remedy}")
+        text.notice("error", f"{error.message[:1].upper()}{error.message[1:]}. {error.remedy}")
 
 
 def _nothing_yet() -> None:
     run = queries.last_run()
-    st.info("Nothing has been published yet. Run `rapport run` to build the first snapshot, or `rapport demo` to see a whole company.")
+    text.notice("info", "Nothing has been published yet. Run “rapport run” to build the first snapshot, or “rapport demo” to see a whole company.")
     if run and run["state"] in ("failed", "blocked"):
-        st.error(f"The last run did not publish: {run['message']}")
+        text.notice("error", f"The last run did not publish: {run['message']}")
     if run and run["state"] == "running":
-        st.info("A run is going on; this page shows its result as soon as it is published.")
+        text.notice("info", "A run is going on; this page shows its result as soon as it is published.")
 
 
 def _banners(watermark: str) -> None:
     run = queries.last_run()
     if run and run["state"] in ("failed", "blocked"):
-        st.warning(f"The run of {run['started_at'][:16].replace('T', ' ')} UTC did not publish, so these are the numbers before it. {run['message']}", icon=":material/report:")
+        text.notice("warning", f"The run of {run['started_at'][:16].replace('T', ' ')} UTC did not publish, so these are the numbers before it. {run['message']} Data health says what failed.")
     age = datetime.now(timezone.utc) - datetime.fromisoformat(watermark)
     if age.total_seconds() > STALE_HOURS * 3600:
-        st.info(f"The data end on {watermark[:10]}, {age.days} days ago. Periods after that are not complete.", icon=":material/schedule:")
+        text.notice("info", f"The data end on {watermark[:10]}, {shown.plural(age.days, 'day')} ago. Periods are counted back from there.")
 
 
-def empty(what: str, remedy: str) -> None:
+def empty(what: str, remedy: str = "") -> None:
     """Say that there is nothing to show, and what would bring it."""
-    st.info(f"{what} {remedy}")
+    text.notice("info", f"{what} {remedy}".strip())
