@@ -21,6 +21,7 @@ from models.engines import attribution_costs, attribution_credits, funnel_deals,
 from models.engines import funnel as funnel_engine
 from models.engines import retention as retention_engine
 from models.engines.funnel_steps import Step, parse_step, parse_steps
+from models.metrics import context as metric_context
 
 DEFAULT_WINDOW = "30d"
 # Where a step's name is looked for first; a log that knows every step wins over the order.
@@ -36,6 +37,23 @@ def settings(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     """The settings the snapshot was built with."""
     cursor = con.execute("SELECT * FROM ops.settings")
     return dict(zip([d[0] for d in cursor.description], cursor.fetchone(), strict=True))
+
+
+def mature_range(con: duckdb.DuckDBPyConnection, rule: str, start: date, end: date) -> tuple[date, date] | None:
+    """The newest range `[start, end)` as long as the given one in which a metric of this rule of completeness has an answer.
+
+    `rule` is a metric's `completeness`: a number of days that entries need until their outcome is known (`lead_conversion_window_days`),
+    or `next_period` for cohorts whose following month must have ended. None when waiting changes nothing or the range is old enough.
+    """
+    known = metric_context.read(con)
+    if rule == "next_period":
+        last = known.calendar.add(known.calendar.floor(known.complete_until, "month"), "month", -1)
+        if end <= last:
+            return None
+        return min(known.calendar.floor(last - (end - start), "month"), known.calendar.add(last, "month", -1)), last
+    days = int(known.settings.get(rule) or 0)
+    last = known.complete_until - timedelta(days=days)
+    return (last - (end - start), last) if days and end > last else None
 
 
 def length(text: str) -> timedelta:
