@@ -61,7 +61,7 @@ def is_lost(lead: dict[str, str | None]) -> bool:
 
 
 def test_nothing_of_the_crm_breaks_its_contract(ask: Callable[[str], list[tuple]]) -> None:
-    assert ask("SELECT entity, reasons FROM quarantine.rows") == []
+    assert ask("SELECT entity, quarantined FROM ops.batches WHERE quarantined > 0") == []
 
 
 def test_deals_won_lost_and_open_are_those_of_the_crm(ask: Callable[[str], list[tuple]]) -> None:
