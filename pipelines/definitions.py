@@ -8,7 +8,7 @@ from __future__ import annotations
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
 from data_contracts.environment import Home, find_home
-from pipelines.assets import landing, metrics, segments, serving, warehouse
+from pipelines.assets import landing, metrics, scores, segments, serving, warehouse
 from pipelines.resources import RunContext
 from pipelines.schedules import daily_schedule, new_files_sensor
 
@@ -25,6 +25,8 @@ def build_definitions(home: Home, as_of: str = "", full_refresh: bool = False) -
         warehouse.layer_assets(home, "marts", ("staging", "intermediate", "marts")),
         metrics.engine_assets,
         warehouse.layer_assets(home, "features", ("metrics", "features")),
+        scores.score_assets,
+        segments.segment_assets,
     ]
     upstream = sorted({key for definition in built for key in definition.keys})
     job = define_asset_job(JOB, selection=AssetSelection.all(), executor_def=in_process_executor, description="Sources to published snapshot.")

@@ -1,0 +1,129 @@
+"""Choose, correct and judge the value forecast on past cut-offs. Holds no table of results (`score.py`)."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ml import evaluation
+from ml.clv.definition import FEWEST_REPEATERS, NAIVE_NAME, YEAR_DAYS, judged, population, same_rate_spend
+from ml.clv.model import COVERAGE, ClvModel, ValueIntervals
+from ml.clv.purchases import PurchaseForecast
+from ml.estimators import DegenerateDataError, SplitConformalInterval
+from ml.features import Calendar
+
+RESAMPLES = 100
+# A past total this far off says that something else happened than a wrong level. Valid: 1.2 to 2.
+LEVEL_RANGE = (0.6, 1.6)
+# Rows from which the width of intervals is learned.
+FEWEST_INTERVAL_ROWS = 100
+Forecasts = dict[str, dict[date, PurchaseForecast]]
+
+
+def fit_forecasts(customers: pl.DataFrame, daily: pl.DataFrame, dates: list[date], seasonal: bool) -> dict[date, PurchaseForecast]:
+    """The purchase model of each date, learned from what was known then; dates without enough repeat buyers are left out."""
+    found = {}
+    for as_of in dates:
+        rows = population(customers.filter(pl.col("as_of_date") == as_of))
+        if rows.filter(pl.col("purchase_day_count") > 1).height < FEWEST_REPEATERS:
+            continue
+        try:
+            found[as_of] = PurchaseForecast.fit(rows, daily, as_of, seasonal)
+        except DegenerateDataError:
+            continue
+    return found
+
+
+def train(customers: pl.DataFrame, calendar: Calendar, forecasts: Forecasts) -> ClvModel:
+    """`forecasts` by candidate ("bg_nbd_gamma_gamma", "seasonal_…") and date, the scoring date among them."""
+    names = list(forecasts)
+    today = calendar.scoring_date
+    buyers = population(customers.filter(pl.col("as_of_date") == today))
+    if not any(today in forecasts[name] for name in names):
+        repeaters = buyers.filter(pl.col("purchase_day_count") > 1).height
+        reason = f"too little data: {repeaters} customers ordered on more than one day, {FEWEST_REPEATERS} are needed to learn their rhythm."
+        return ClvModel(None, True, reason, verdict=reason, training_rows=buyers.height)
+    short = _Past(customers, forecasts, calendar.cut_offs, calendar.horizon_days, "horizon_value_amount")
+    year = _Past(customers, forecasts, calendar.year_cut_offs, YEAR_DAYS, "year_value_amount")
+    candidate = short.best(names)
+    level, year_level = short.level(candidate, today), year.level(candidate, today, default=short.level(candidate, today))
+    rows = short.evaluations(names, "") + year.evaluations(names, "_365d")
+    judge = year if year.cut_offs else short
+    if not judge.cut_offs:
+        reason = f"too little data: no cut-off lies {calendar.horizon_days} days before the end of the data with enough customers."
+        verdict = evaluation.Verdict(False, reason)
+    else:
+        verdict = judge.verdict(candidate)
+    forecast = forecasts[candidate].get(today) or next(forecasts[n][today] for n in names if today in forecasts[n])
+    forecast.level = level
+    return ClvModel(forecast, not verdict.published, None if verdict.published else verdict.reason, candidate, verdict.reason, year_level,
+                    year.intervals(candidate), rows, buyers.height)
+
+
+class _Past:
+    """Predictions and outcomes at past cut-offs over one horizon."""
+
+    def __init__(self, customers: pl.DataFrame, forecasts: Forecasts, cut_offs: tuple[date, ...], days: int, outcome: str) -> None:
+        self.days, self.cut_offs, self.truth, self.naive, self.predicted = days, [], {}, {}, {}
+        for cut_off in cut_offs:
+            if not all(cut_off in found for found in forecasts.values()):
+                continue
+            rows = judged(customers.filter((pl.col("as_of_date") == cut_off) & pl.col(outcome).is_not_null()))
+            if rows.height < evaluation.FEWEST_OUTCOMES or float(rows[outcome].sum()) <= 0:
+                continue
+            self.cut_offs.append(cut_off)
+            self.truth[cut_off] = rows[outcome].cast(pl.Float64).to_numpy()
+            self.naive[cut_off] = same_rate_spend(rows, days)
+            for name, found in forecasts.items():
+                self.predicted[name, cut_off] = found[cut_off].predict(rows, cut_off, days)["value"].to_numpy()
+
+    def level(self, name: str, at: date, default: float = 1.0) -> float:
+        """Actual over predicted totals of the cut-offs whose outcome was known at `at`, pulled to 1 as if one more had been exact."""
+        known = [c for c in self.cut_offs if c + timedelta(days=self.days) <= at]
+        if not known:
+            return default
+        logs = [np.log(np.clip(self.truth[c].sum() / max(self.predicted[name, c].sum(), 1e-9), *LEVEL_RANGE)) for c in known]
+        return float(np.exp(np.sum(logs) / (len(logs) + 1)))
+
+    def corrected(self, name: str, cut_off: date) -> np.ndarray:
+        """Predictions at the level known at that cut-off."""
+        return self.predicted[name, cut_off] * self.level(name, cut_off)
+
+    def best(self, names: list[str]) -> str:
+        """The candidate with the least error by decile at the cut-offs before the latest; the last named when there are none."""
+        past = self.cut_offs[:-1]
+        if not past:
+            return names[-1]
+        return min(names, key=lambda name: float(np.mean([evaluation.decile_error(self.truth[c], self.corrected(name, c)) for c in past])))
+
+    def verdict(self, name: str) -> evaluation.Verdict:
+        """The gate at the latest cut-off."""
+        last = self.cut_offs[-1]
+        return evaluation.gate(self.truth[last], self.corrected(name, last), self.naive[last], kind="value", naive_name=NAIVE_NAME)
+
+    def intervals(self, name: str) -> ValueIntervals | None:
+        """Widths from the latest cut-off; None with too few rows."""
+        if not self.cut_offs or len(self.truth[self.cut_offs[-1]]) < FEWEST_INTERVAL_ROWS:
+            return None
+        last = self.cut_offs[-1]
+        predicted = self.corrected(name, last)
+        fitted = SplitConformalInterval(COVERAGE, floor=None).fit(predicted, self.truth[last])
+        at = np.unique(np.quantile(predicted, np.linspace(0, 1, 101)))
+        lower, upper = fitted.predict_interval(at)
+        return ValueIntervals(at.tolist(), ((upper - lower) / 2).tolist())
+
+    def evaluations(self, names: list[str], suffix: str) -> list[dict[str, Any]]:
+        """Measures with intervals of every candidate and the naive rule at every cut-off."""
+        rows = []
+        for cut_off in self.cut_offs:
+            scores = {"naive_rule": self.naive[cut_off], **{name: self.corrected(name, cut_off) for name in names}}
+            found = evaluation.intervals(evaluation.VALUE_MEASURES, self.truth[cut_off], scores, resamples=RESAMPLES)
+            rows += [
+                {"candidate": name, "cut_off": cut_off, "metric": metric + suffix, "value": e.value, "lower": e.lower, "upper": e.upper, "n": e.n}
+                for (metric, name), e in found.items()
+                if name in scores
+            ]
+        return rows

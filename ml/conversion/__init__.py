@@ -1,0 +1,1 @@
+"""Which open lead will become business."""

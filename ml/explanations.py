@@ -1,0 +1,48 @@
+"""Why a score is what it is: the strongest contributions in plain words. Holds no model."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from ml.features import written
+
+REASONS = 3
+# A contribution below this changes a chance by less than about one point: no reason.
+SMALLEST_CONTRIBUTION = 0.05
+
+
+def reasons(frame: pl.DataFrame, contributions: dict[str, np.ndarray], raises: str, lowers: str, slope: float = 1.0) -> pl.Series:
+    """The up to three strongest contributions of each row, strongest first, as a list of sentences.
+
+    Parameters
+    ----------
+    frame : the features, n rows.
+    contributions : log-odds by feature, shape [n] each; what is shown is the distance from the mean of all rows.
+    raises, lowers : what a positive and a negative contribution does, e.g. "raises the risk".
+    slope : factor by which calibration stretches contributions.
+    """
+    grouped = {"season": [n for n in contributions if n.startswith("season_")]}
+    merged = {n: v for n, v in contributions.items() if not n.startswith("season_")}
+    if grouped["season"]:
+        merged["season_sine"] = np.sum([contributions[n] for n in grouped["season"]], axis=0)
+    names = list(merged)
+    if not names or frame.height == 0:
+        return pl.Series("reasons", [[] for _ in range(frame.height)], dtype=pl.List(pl.String))
+    matrix = np.column_stack([slope * (values - values.mean()) if len(values) > 1 else slope * values for values in merged.values()])
+    kept = min(REASONS, len(names))
+    order = np.argsort(-np.abs(matrix), axis=1)[:, :kept]
+    strength = np.take_along_axis(matrix, order, axis=1)
+    texts = {}
+    for number in np.unique(order):
+        words = written(names[number], frame[names[number]]) if names[number] in frame.columns else pl.Series([names[number].replace("_", " ")] * frame.height)
+        texts[int(number)] = words
+    columns = []
+    for place in range(kept):
+        chosen = pl.Series([None] * frame.height, dtype=pl.String)
+        for number, words in texts.items():
+            chosen = pl.select(pl.when(pl.Series(order[:, place] == number)).then(words).otherwise(chosen)).to_series()
+        effect = np.where(strength[:, place] > 0, raises, lowers)
+        sentence = chosen + " (" + pl.Series(effect) + ")"
+        columns.append(pl.select(pl.when(pl.Series(np.abs(strength[:, place]) >= SMALLEST_CONTRIBUTION)).then(sentence)).to_series().alias(f"r{place}"))
+    return pl.DataFrame(columns).select(pl.concat_list(pl.all()).list.drop_nulls().alias("reasons"))["reasons"]

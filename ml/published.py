@@ -1,0 +1,71 @@
+"""A trained answer to a yes-or-no question, ready to score: the model when the gate let it through, the naive rule otherwise.
+
+Belongs here: scoring with intervals and reasons, the plain state. Does not belong here: training (`ml.probability`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ml import explanations, probability
+from ml.probability import Line, Trained
+
+
+@dataclass
+class Published:
+    """What is kept of a training. `model` scores; it is the naive rule where `is_fallback`, and None where nothing could be learned."""
+
+    model: Any
+    line: Line
+    is_fallback: bool
+    fallback_reason: str | None
+    bands: dict[str, list[float]] | None = None
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    verdict: str = ""
+    candidate: str = "none"
+    importance: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    training_rows: int = 0
+
+    @classmethod
+    def of(cls, trained: Trained) -> Published:
+        """The answer that a training allows to show."""
+        kept = {"evaluations": trained.evaluations, "verdict": trained.verdict.reason, "candidate": trained.candidate, "importance": trained.importance,
+                "warnings": trained.warnings, "training_rows": trained.training_rows}
+        if trained.verdict.published:
+            return cls(trained.champion, trained.line, False, None, trained.bands, **kept)
+        return cls(trained.naive, Line(), True, trained.verdict.reason, None, **kept)
+
+    def score(self, frame: pl.DataFrame, raises: str, lowers: str) -> pl.DataFrame:
+        """Columns score (0..1), lower, upper (80 %), reasons, is_fallback, fallback_reason; no rows when nothing could be learned."""
+        if self.model is None:
+            frame = frame.clear()
+            chance = np.empty(0)
+            said = pl.Series("reasons", [], dtype=pl.List(pl.String))
+        else:
+            base, contributions = self.model.explained(frame)
+            log_odds = base + np.sum(list(contributions.values()), axis=0) if contributions else np.full(frame.height, base)
+            chance = self.line.probability(np.asarray(log_odds, dtype=float))
+            said = explanations.reasons(frame, contributions, raises, lowers, self.line.slope)
+        lower, upper = probability.interval(self.bands, chance)
+        return pl.DataFrame({
+            "score": chance, "lower": lower, "upper": upper, "reasons": said,
+            "is_fallback": pl.Series([self.is_fallback] * len(chance), dtype=pl.Boolean),
+            "fallback_reason": pl.Series([self.fallback_reason] * len(chance), dtype=pl.String),
+        }).with_columns(pl.col("lower", "upper").fill_nan(None))  # fmt: skip
+
+    def state(self) -> dict[str, Any]:
+        """Plain values from which `from_state` gives the same answer."""
+        model = None if self.model is None else {"kind": self.model.name, **self.model.state()}
+        rows = [{**row, "cut_off": str(row["cut_off"])} for row in self.evaluations]
+        return {**self.__dict__, "model": model, "line": [self.line.slope, self.line.shift, self.line.name], "evaluations": rows}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Published:
+        """The answer kept by `state`."""
+        model = None if state["model"] is None else probability.restore(state["model"])
+        return cls(**{**state, "model": model, "line": Line(*state["line"])})

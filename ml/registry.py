@@ -1,0 +1,120 @@
+"""Trained models on disk: artefact, manifest, champion pointer.
+
+Belongs here: keeping, verifying, promoting, rolling back. Does not belong here: training, what a state means.
+
+`artifacts/models/<model>/<model_id>/` holds `state.skops` (plain values and arrays, no code: nothing is unpickled) and
+`manifest.json` with its SHA-256, verified before loading. `champion.json` in the model's folder names the current model and
+the ones before it, so that going back is one step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from data_contracts.environment import Home
+from data_contracts.errors import RapportError, UsageError
+
+MODELS = ("churn", "clv", "conversion")
+_ID = re.compile(r"^[a-z0-9_-]{1,80}$")
+
+
+def folder(home: Home, model: str) -> Path:
+    """Where a model's artefacts lie. Raises UsageError for a model that does not exist."""
+    if model not in MODELS:
+        raise UsageError(f"there is no model {model!r}", remedy=f"Models: {', '.join(MODELS)}.")
+    return home.artifacts / "models" / model
+
+
+def save(home: Home, model: str, state: dict[str, Any], manifest: dict[str, Any], trained_on: date) -> str:
+    """Keep a trained state and make it champion; returns its id, which follows from content and date."""
+    from skops.io import dumps
+    content = dumps(state)
+    # the archive holds time stamps of its own, so the id is taken from what was learned
+    digest = hashlib.sha256(_canonical(state).encode()).hexdigest()
+    model_id = f"{model}-{trained_on:%Y%m%d}-{digest[:8]}"
+    place = folder(home, model) / model_id
+    place.mkdir(parents=True, exist_ok=True)
+    _replace(place / "state.skops", content)
+    filled = {"model": model, "model_id": model_id, "trained_on": trained_on.isoformat(), "sha256": hashlib.sha256(content).hexdigest(), **manifest}
+    _replace(place / "manifest.json", json.dumps(filled, indent=1, default=str).encode())
+    promote(home, model, model_id)
+    return model_id
+
+
+def load(home: Home, model: str, model_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """State and manifest of a kept model. Raises RapportError when the artefact is not byte for byte what was kept."""
+    from skops.io import loads
+    manifest = read_manifest(home, model, model_id)
+    file = folder(home, model) / model_id / "state.skops"
+    content = file.read_bytes() if file.exists() else b""
+    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
+        raise RapportError(f"the artefact of {model_id} is not what was kept: its checksum differs", file=str(file),
+                           remedy=f"Train again (`rapport train {model}`) or go back (`rapport model rollback {model}`).")
+    return loads(content, trusted=[]), manifest
+
+
+def read_manifest(home: Home, model: str, model_id: str) -> dict[str, Any]:
+    """What is written about a kept model. Raises UsageError when there is none of that id."""
+    file = folder(home, model) / model_id / "manifest.json"
+    if not _ID.match(model_id) or not file.exists():
+        raise UsageError(f"there is no {model} model {model_id!r}", remedy="See `rapport model list`.")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def champion(home: Home, model: str) -> str | None:
+    """Id of the model that scores now; None when none was trained."""
+    past = _pointer(home, model)
+    return past[-1] if past else None
+
+
+def promote(home: Home, model: str, model_id: str) -> None:
+    """Make a kept model the champion."""
+    read_manifest_exists = (folder(home, model) / model_id / "manifest.json").exists()
+    if not read_manifest_exists:
+        raise UsageError(f"there is no {model} model {model_id!r}", remedy="See `rapport model list`.")
+    past = [kept for kept in _pointer(home, model) if kept != model_id]
+    _replace(folder(home, model) / "champion.json", json.dumps([*past, model_id]).encode())
+
+
+def rollback(home: Home, model: str) -> str:
+    """Make the champion before the current one champion again; returns its id."""
+    past = _pointer(home, model)
+    if len(past) < 2:
+        raise UsageError(f"{model} has no earlier champion", remedy="See `rapport model list`; promote another with `rapport model promote`.")
+    _replace(folder(home, model) / "champion.json", json.dumps([past[-1], *past[:-1]]).encode())
+    return past[-2]
+
+
+def kept(home: Home) -> list[dict[str, Any]]:
+    """Manifests of every kept model with `is_champion`, newest first."""
+    found = []
+    for model in MODELS:
+        current = champion(home, model)
+        for file in sorted(folder(home, model).glob("*/manifest.json")):
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            found.append({**manifest, "is_champion": manifest["model_id"] == current})
+    return sorted(found, key=lambda m: (m["model"], m["trained_on"], m["is_champion"]), reverse=True)
+
+
+def _pointer(home: Home, model: str) -> list[str]:
+    file = folder(home, model) / "champion.json"
+    if not file.exists():
+        return []
+    return [kept for kept in json.loads(file.read_text(encoding="utf-8")) if (folder(home, model) / kept / "manifest.json").exists()]
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=lambda v: v.tolist() if hasattr(v, "tolist") else str(v))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

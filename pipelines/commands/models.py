@@ -1,0 +1,137 @@
+"""Commands on models: train, judge on past cut-offs, score, choose which one scores."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from data_contracts.environment import find_home
+from pipelines.commands.options import FormatOption, HomeOption, OutputFormat, OutputOption
+
+model_app = typer.Typer(no_args_is_help=True, help="Trained models: list them, read a card, promote one or go back.")
+
+
+class ModelName(str, Enum):
+    """Questions that are scored."""
+
+    churn = "churn"
+    clv = "clv"
+    conversion = "conversion"
+
+
+Which = Annotated[ModelName, typer.Argument(help="churn, clv or conversion.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command(name="train")(train)
+    app.command(name="backtest")(backtest)
+    app.command(name="score")(score)
+    app.add_typer(model_app, name="model")
+
+
+def train(model: Which, home: HomeOption = None) -> None:
+    """Train a model now on the built warehouse and make it champion; `rapport score` uses it."""
+    from data_contracts.errors import UsageError
+    from ml import scoring
+    from models import warehouse
+    from pipelines.progress import PROGRESS
+    place = find_home(home).require()
+    with warehouse.writing(place) as con, PROGRESS.stage(f"train {model.value}"):
+        question, frames = scoring.QUESTIONS[model.value], scoring.open_frames(con)
+        calendar = question.calendar(frames)
+        if calendar is None:
+            raise UsageError("there is no history to learn from", remedy="Run `rapport run` with data first.")
+        trained = scoring.train(question, frames)
+        manifest = scoring.keep(place, question, trained, calendar)
+        for kind, part in manifest["parts"].items():
+            PROGRESS.detail(f"{kind}: {part['candidate']}, {part['verdict']}")
+    print(manifest["model_id"])
+
+
+def backtest(model: Which, form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
+    """Let all candidates compete on past cut-offs of the published data and print every measure with its interval. Keeps nothing."""
+    from data_contracts.errors import UsageError
+    from ml import scoring
+    from models import warehouse
+    from pipelines.output import emit
+    place = find_home(home).require()
+    with warehouse.reading(place) as opened:
+        question, frames = scoring.QUESTIONS[model.value], scoring.open_frames(opened.con)
+        if question.calendar(frames) is None:
+            raise UsageError("there is no history to judge on", remedy="Run `rapport run` with data first.")
+        trained = scoring.train(question, frames)
+        note = f"snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}; intervals are 95 % bootstrap intervals"
+    verdicts = [f"{kind or model.value}: {part.verdict}" for kind, part in question.parts(trained).items()]
+    emit(scoring.evaluation_frame(question, trained).drop("verdict"), form.value, output, notes=[*verdicts, note])
+
+
+def score(home: HomeOption = None) -> None:
+    """Score everybody again on the built warehouse with the current champions; `rapport run` publishes."""
+    from pipelines import run as running
+    record = running.run(find_home(home).require(), only="scores")
+    print(f"scores are {record.state}; `rapport run` publishes them")
+
+
+def _frame(rows: list[dict[str, Any]]) -> Any:
+    import polars as pl
+    return pl.DataFrame([{
+        "model": m["model"], "model_id": m["model_id"], "trained_on": m["trained_on"], "is_champion": m["is_champion"],
+        "published": ", ".join(kind for kind, part in m["parts"].items() if not part["is_fallback"]) or "naive rule only",
+        "verdict": "; ".join(f"{kind}: {part['verdict']}" for kind, part in m["parts"].items()),
+    } for m in rows], schema={"model": pl.String, "model_id": pl.String, "trained_on": pl.String, "is_champion": pl.Boolean, "published": pl.String, "verdict": pl.String})
+
+
+@model_app.command(name="list")
+def model_list(form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
+    """Every kept model, which one scores, and what the gate said."""
+    from ml import registry
+    from pipelines.output import emit
+    emit(_frame(registry.kept(find_home(home).require())), form.value, output)
+
+
+@model_app.command(name="show")
+def model_show(model: Which, form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
+    """The card of the champion: question, inputs, cut-offs, verdict, what counts most, limits."""
+    import json
+
+    import polars as pl
+
+    from data_contracts.errors import UsageError
+    from ml import registry
+    from pipelines.output import emit
+    place = find_home(home).require()
+    current = registry.champion(place, model.value)
+    if current is None:
+        raise UsageError(f"no {model.value} model was trained yet", remedy=f"Run `rapport run` or `rapport train {model.value}`.")
+    manifest = registry.read_manifest(place, model.value, current)
+    rows = [{"field": name, "value": value if isinstance(value, str) else json.dumps(value, default=str)} for name, value in manifest.items()]
+    card = Path(registry.__file__).parent / model.value / "card.md"
+    rows.append({"field": "card", "value": card.read_text(encoding="utf-8")})
+    emit(pl.DataFrame(rows), form.value, output)
+
+
+@model_app.command(name="promote")
+def model_promote(model: Which, model_id: Annotated[str, typer.Argument(help="An id from `rapport model list`.")], home: HomeOption = None) -> None:
+    """Make a kept model the one that scores."""
+    from ml import registry
+    from models import warehouse
+    place = find_home(home).require()
+    registry.read_manifest(place, model.value, model_id)
+    with warehouse.locked(place):
+        registry.promote(place, model.value, model_id)
+    print(f"{model_id} scores from the next run on")
+
+
+@model_app.command(name="rollback")
+def model_rollback(model: Which, home: HomeOption = None) -> None:
+    """Go back to the champion before."""
+    from ml import registry
+    from models import warehouse
+    place = find_home(home).require()
+    with warehouse.locked(place):
+        current = registry.rollback(place, model.value)
+    print(f"{current} scores from the next run on")
