@@ -11,16 +11,18 @@ if str(ROOT.parent) not in sys.path:    # `streamlit run` puts only this folder 
 
 st.set_page_config(page_title="Rapport", page_icon=":material/handshake:", layout="wide", initial_sidebar_state="auto")
 st.html(ROOT / "components" / "style.css")
+st.logo(ROOT / "static" / "logo.svg", size="large")
 
 PAGES = (("overview", "Overview", "monitoring"), ("acquisition", "Acquisition", "campaign"), ("retention", "Retention", "sync"), ("funnel", "Funnel", "filter_alt"),
          ("customers", "Customers", "person_search"), ("segments", "Segments", "group_work"), ("data_health", "Data health", "health_and_safety"))
 
 
-def page(name: str, title: str, icon: str, **more: object) -> st.Page:
-    """A page by the name of its file."""
-    return st.Page(ROOT / "app_pages" / f"{name}.py", title=title, icon=f":material/{icon}:", **more)
+listed = [st.Page(ROOT / "app_pages" / f"{name}.py", title=title, icon=f":material/{icon}:", url_path=name) for name, title, icon in PAGES]
 
 
-# The first page answers at `/`, and at `/overview` too, where a link or a habit may lead.
-listed = [page(name, title, icon, **({"default": True} if name == "overview" else {"url_path": name})) for name, title, icon in PAGES]
-st.navigation([*listed, page(*PAGES[0], url_path="overview", visibility="hidden")], expanded=True).run()
+def home() -> None:
+    """The bare address leads to the Overview, with the filters it was called with. The page at `/` answers at no other path, and `/overview` must work too."""
+    st.switch_page(listed[0], query_params=st.query_params.to_dict())
+
+
+st.navigation([st.Page(home, title="Rapport", default=True, visibility="hidden"), *listed], expanded=True).run()

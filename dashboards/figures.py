@@ -7,9 +7,11 @@ the chosen one is too young. Does not belong here: what a number means (`models/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
+
+import polars as pl
 
 from dashboards import queries
 from data_contracts.errors import RapportError
@@ -64,22 +66,34 @@ def figures(names: Sequence[str], start: date | None, end: date, values: dict[st
     for where, members in groups.items():
         trends, trend_from = _trends(tuple(members), end, where)
         for name, figure in _ask(tuple(members), start, end, where).items():
-            found[name] = Figure(**{**vars(figure), "ignored": ignored[name], "trend": trends.get(name, ()), "trend_from": trend_from})
+            found[name] = replace(figure, ignored=ignored[name], trend=trends.get(name, ()), trend_from=trend_from)
     return [found[name] for name in names]
+
+
+def series(name: str, grain: str, start: date | None, end: date, values: dict[str, str]) -> tuple[pl.DataFrame, list[str]]:
+    """(rows of `period` and the metric, the filters it cannot follow). Raises RapportError when it cannot be asked by period."""
+    where, ignored = queries.where_text(name, values)
+    return queries.metric((name,), grain=grain, start=start, end=end, where=where).frame, ignored
+
+
+def breakdown(name: str, by: str, start: date | None, end: date, values: dict[str, str]) -> tuple[pl.DataFrame, list[str]]:
+    """(rows of `by` and the metric, the filters it cannot follow)."""
+    where, ignored = queries.where_text(name, values)
+    return queries.metric((name,), by=(by,), start=start, end=end, where=where).frame, ignored
 
 
 def _ask(names: tuple[str, ...], start: date | None, end: date, where: str | None) -> dict[str, Figure]:
     found = _range(names, start, end, where)
     moved: dict[tuple[date, date], list[str]] = {}
     for name, figure in found.items():
-        if figure.value is None and start is not None and figure.maturity:
+        if (figure.value is None or figure.is_few) and start is not None and figure.maturity:
             mature = queries.mature_range(figure.maturity, start, end)
             if mature:
                 moved.setdefault(mature, []).append(name)
     for (first, last), members in moved.items():
         for name, figure in _range(tuple(members), first, last, where).items():
-            if figure.value is not None:
-                found[name] = Figure(**{**vars(figure), "moved": True})
+            if figure.value is not None and (figure.n or 0) > (found[name].n or 0):
+                found[name] = replace(figure, moved=True)
     return found
 
 

@@ -153,7 +153,8 @@ def metric(reading: warehouse.Reading, names: tuple[str, ...], *, by: tuple[str,
 
 def where_text(metric_id: str, filters: dict[str, str]) -> tuple[str | None, list[str]]:
     """(filter expression, names of filters the metric does not know) for the chosen filters of a page."""
-    offered = definitions()[metric_id].dimensions
+    known = definitions()
+    offered = known[metric_id].dimensions if metric_id in known else ()
     parts, ignored = [], []
     for name, value in filters.items():
         column = next((c for c in ((name, "acquisition_channel") if name == "channel" else (name,)) if c in offered), None)
@@ -173,9 +174,9 @@ def mature_range(reading: warehouse.Reading, rule: str, start: date, end: date) 
 # -- engines -----------------------------------------------------------------------------------------------------------
 
 @per_snapshot
-def retention(reading: warehouse.Reading, variants: tuple[str, ...], grain: str, by: tuple[str, ...] = (), start: date | None = None, periods: int = 12) -> tuple[pl.DataFrame, pl.DataFrame]:
+def retention(reading: warehouse.Reading, variants: tuple[str, ...], grain: str, by: tuple[str, ...] = (), start: date | None = None, end: date | None = None, periods: int = 12) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(cells, mean row) of the retention engine."""
-    return analysis.retention(reading.con, analysis.retention_spec(reading.con, variants=variants, grain=grain, by=by, start=start, max_periods=periods))
+    return analysis.retention(reading.con, analysis.retention_spec(reading.con, variants=variants, grain=grain, by=by, start=start, end=end, max_periods=periods))
 
 
 @per_snapshot
@@ -262,10 +263,10 @@ def customer_segments(reading: warehouse.Reading, customer_id: str) -> list[str]
 
 @per_snapshot
 def timeline(reading: warehouse.Reading, customer_id: str) -> pl.DataFrame:
-    """What happened with a customer, newest first: at (UTC), what, detail, amount."""
+    """What happened with a customer, newest first: happened_at (UTC), what, detail, amount."""
     return reading.con.execute("""
         SELECT * FROM (
-            SELECT ordered_at AS at, 'order' AS what, concat_ws(', ', order_id, status, channel) AS detail, net_amount AS amount, currency FROM marts.fct_orders WHERE customer_id = $id
+            SELECT ordered_at AS happened_at, 'order' AS what, concat_ws(', ', order_id, status, channel) AS detail, net_amount AS amount, currency FROM marts.fct_orders WHERE customer_id = $id
             UNION ALL SELECT refunded_at, 'refund', coalesce(reason, ''), -amount, currency FROM marts.fct_refunds WHERE customer_id = $id
             UNION ALL SELECT created_at, 'lead', concat_ws(', ', channel, status), NULL, NULL FROM marts.fct_leads WHERE customer_id = $id
             UNION ALL SELECT created_at, 'deal', concat_ws(', ', CASE WHEN $personal THEN name END, stage), amount, currency FROM marts.fct_deals WHERE customer_id = $id
@@ -275,7 +276,7 @@ def timeline(reading: warehouse.Reading, customer_id: str) -> pl.DataFrame:
             UNION ALL SELECT created_at, 'ticket', concat_ws(', ', category, status), NULL, NULL FROM marts.fct_tickets WHERE customer_id = $id
             UNION ALL SELECT responded_at, kind || ' answer', CAST(score AS VARCHAR), NULL, NULL FROM marts.fct_survey_responses WHERE customer_id = $id AND is_answered
             UNION ALL SELECT occurred_at, 'touch', concat_ws(', ', channel, source_name), NULL, NULL FROM marts.fct_touchpoints WHERE customer_id = $id)
-        WHERE at IS NOT NULL ORDER BY at DESC, what, detail LIMIT $limit""", {"id": customer_id, "limit": TIMELINE_ROWS, "personal": sees_personal_data(reading.viewer.role)}).pl()
+        WHERE happened_at IS NOT NULL ORDER BY happened_at DESC, what, detail LIMIT $limit""", {"id": customer_id, "limit": TIMELINE_ROWS, "personal": sees_personal_data(reading.viewer.role)}).pl()
 
 
 # -- segments ----------------------------------------------------------------------------------------------------------
@@ -288,6 +289,7 @@ def saved_segments() -> dict[str, str]:
 @per_snapshot
 def segment_answer(reading: warehouse.Reading, name: str, conditions: str) -> dict[str, Any]:
     """Count, universe, sentence, explanation and first members of a segment given as JSON conditions."""
+    _need_scores(reading)
     segment = grammar.parse(name, json.loads(conditions))
     return {"customers": compiler.count(reading.con, segment), "universe": compiler.universe_size(reading.con), "sentence": explain.sentence(segment.condition),
             "steps": explain.explain(reading.con, segment), "members": compiler.members(reading.con, segment, personal=False, limit=100)}
@@ -296,7 +298,14 @@ def segment_answer(reading: warehouse.Reading, name: str, conditions: str) -> di
 @per_snapshot
 def segment_members(reading: warehouse.Reading, name: str, conditions: str) -> pl.DataFrame:
     """Every member, with personal data only for those with a right to it."""
+    _need_scores(reading)
     return compiler.members(reading.con, grammar.parse(name, json.loads(conditions)), personal=sees_personal_data(reading.viewer.role))
+
+
+def _need_scores(reading: warehouse.Reading) -> None:
+    missing = [table for table in ("scores.churn", "scores.clv") if not _has(reading, table)]
+    if missing:
+        raise UsageError(f"this snapshot carries no {' and no '.join(missing)}, which lists of members show", remedy="Run `rapport run` to build a snapshot with scores.")
 
 
 def save_segment(name: str, content: dict[str, Any]) -> None:

@@ -16,13 +16,13 @@ def body() -> None:
     currency = queries.settings()["reporting_currency"]
     text.line(shown.range_sentence(chosen.start, chosen.end))
     cards.row(CARDS, chosen)
-    left, right = st.columns(2)
+    left, right = st.columns(2, gap="medium")
     with left, frame.explained():
         st.subheader("Customer acquisition cost over time", anchor=False)
-        charts.over_time(queries.metric(("cac",), grain=chosen.grain, start=chosen.start, end=chosen.end).frame, "cac", f"CAC ({currency})", "currency")
+        charts.metric_over_time("cac", f"CAC ({currency})", "currency", chosen)
     with right, frame.explained():
         st.subheader("New customers over time", anchor=False)
-        charts.over_time(queries.metric(("new_customers",), grain=chosen.grain, start=chosen.start, end=chosen.end).frame, "new_customers", "New customers", "count")
+        charts.metric_over_time("new_customers", "New customers", "count", chosen)
     st.subheader("By channel", anchor=False)
     with frame.explained():
         by_channel = queries.cost_by_channel(chosen.start, chosen.end)
@@ -31,7 +31,8 @@ def body() -> None:
             return
         model = queries.settings()["attribution_model"]
         text.line(f"Spend, and the new customers credited to each channel by the {model} attribution model. Both columns add up to their totals; “unattributed” is what no channel earned.")
-        table, chart = st.columns(2)
+        filters.unfiltered("This table", chosen.values)
+        table, chart = st.columns(2, gap="medium")
         with table:
             tables.table(by_channel, COLUMNS, currency)
             tables.download("Channels as CSV", by_channel, "acquisition_channels", queries.snapshot_id())

@@ -11,7 +11,7 @@ from dashboards.components.tables import Column
 
 FOUND = {"name": Column("Name"), "customer_type": Column("Type"), "organisation_name": Column("Organisation"), "country_code": Column("Country"), "segment": Column("RFM segment"), "order_count": Column("Orders", "count"),
          "net_revenue_reporting": Column("Net revenue", "currency"), "last_order_at": Column("Last order", "date")}
-STORY = {"at": Column("When (UTC)", "instant"), "what": Column("What"), "detail": Column("Detail"), "amount": Column("Amount", "decimal"), "currency": Column("Currency")}
+STORY = {"happened_at": Column("When (UTC)", "instant"), "what": Column("What"), "detail": Column("Detail"), "amount": Column("Amount", "decimal"), "currency": Column("Currency")}
 
 
 def body() -> None:

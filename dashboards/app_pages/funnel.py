@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboards import queries
+from dashboards import figures, queries
 from dashboards.components import cards, charts, filters, frame, tables, text
 from dashboards.components import format as shown
 from dashboards.components.tables import Column
@@ -10,9 +10,9 @@ from dashboards.components.tables import Column
 LEAD_STEPS = "lead_created; lead_converted; first_order"
 CARDS = ("funnel_conversion_rate", "sales_conversion_rate", "win_rate", "sales_cycle_days", "open_pipeline")
 COUNTS = {"any_stage": "Ever in the stage", "in_order": "Every stage in order", "imputed": "Reached or passed"}
-STEPS = {"step_name": Column("Step"), "entries": Column("Leads", "count"), "from_start": Column("Of all", "share"), "from_previous": Column("Of the step before", "share"), "maturing": Column("Still open", "count"),
+STEPS = {"step_name": Column("Step", "words"), "entries": Column("Leads", "count"), "from_start": Column("Of all", "share"), "from_previous": Column("Of the step before", "share"), "maturing": Column("Still open", "count"),
          "median_seconds": Column("Median time", "seconds")}
-STAGES = {"stage": Column("Stage"), **{name: Column(label, "count") for name, label in COUNTS.items()}}
+STAGES = {"stage": Column("Stage", "words"), **{name: Column(label, "count") for name, label in COUNTS.items()}}
 
 
 def leads(chosen: filters.Chosen) -> None:
@@ -24,6 +24,7 @@ def leads(chosen: filters.Chosen) -> None:
     charts.funnel(rows, "step_name", "entries")
     tables.table(rows, STEPS)
     text.line(f"Leads by the day they were created, converted within {window} days. Leads whose {window} days are not over yet are kept apart as “still open”.")
+    filters.unfiltered("These steps", chosen.values)
     tables.download("Lead funnel as CSV", rows, "lead_funnel", queries.snapshot_id())
 
 
@@ -41,6 +42,7 @@ def deals(chosen: filters.Chosen) -> None:
         return
     charts.funnel(stages, "stage", count)
     tables.table(stages, STAGES)
+    filters.unfiltered("These stages", chosen.values)
     tables.download("Stages as CSV", stages, "deal_stages", queries.snapshot_id())
 
 
@@ -57,7 +59,9 @@ def body() -> None:
         deals(chosen)
     with frame.explained():
         st.subheader("Lead conversion by channel", anchor=False)
-        charts.bars(queries.metric(("sales_conversion_rate",), by=("channel",), start=chosen.start, end=chosen.end).frame, "channel", "sales_conversion_rate", "Converted", "share")
+        rows, ignored = figures.breakdown("sales_conversion_rate", "channel", chosen.start, chosen.end, chosen.values)
+        charts.bars(rows, "channel", "sales_conversion_rate", "Converted", "share")
+        filters.unfiltered("These bars", ignored)
 
 
 frame.page("Funnel", "How far leads and deals get, and in what time.", body)

@@ -1,7 +1,9 @@
 """Overview: the ten headline KPIs."""
 
+import streamlit as st
+
 from dashboards import queries
-from dashboards.components import cards, filters, frame, text
+from dashboards.components import cards, charts, filters, frame, text
 from dashboards.components import format as shown
 
 
@@ -9,6 +11,14 @@ def body() -> None:
     chosen = filters.bar()
     text.line(shown.range_sentence(chosen.start, chosen.end))
     cards.row(queries.HEADLINE, chosen)
+    currency = queries.settings()["reporting_currency"]
+    left, right = st.columns(2, gap="medium")
+    with left, frame.explained():
+        st.subheader("Net revenue by month", anchor=False)
+        charts.metric_over_time("net_revenue", f"Net revenue ({currency})", "currency", chosen)
+    with right, frame.explained():
+        st.subheader("Active customers by month", anchor=False)
+        charts.metric_over_time("active_customers", "Active customers", "count", chosen)
 
 
 frame.page("Overview", "The ten headline KPIs against the same length of time before. The ? on a card says what it means.", body)

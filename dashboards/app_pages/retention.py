@@ -19,21 +19,22 @@ def body() -> None:
     st.subheader("Cohorts by first order", anchor=False)
     variant = filters.choice("What a cell shows", "variant", tuple(VARIANTS), "bounded", VARIANTS, width=300)
     with frame.explained():
-        cells, mean = queries.retention((variant,), chosen.grain, start=chosen.start)
+        cells, mean = queries.retention((variant,), chosen.grain, start=chosen.start, end=chosen.end)
         if cells.is_empty():
             frame.empty("No customer has placed a first order in this period.", "Choose a longer one.")
         else:
             value, unit = SHOWN.get(variant, ("rate", "share"))
             charts.heat_map(cells, mean, value, unit, chosen.grain, currency)
             text.line(f"Columns count {chosen.grain}s since the first order. Hatched cells have not ended in the data: showing them would understate. The mean is weighted by cohort size over complete cells.")
+            filters.unfiltered("The cohorts", chosen.values)
             tables.download("Cohorts as CSV", cells, f"retention_{variant}_{chosen.grain}", queries.snapshot_id())
-    left, right = st.columns(2)
+    left, right = st.columns(2, gap="medium")
     with left, frame.explained():
         st.subheader("Customer churn", anchor=False)
-        charts.over_time(queries.metric(("churn_rate",), grain=chosen.grain, start=chosen.start, end=chosen.end).frame, "churn_rate", "Churn rate", "share")
+        charts.metric_over_time("churn_rate", "Churn rate", "share", chosen)
     with right, frame.explained():
         st.subheader("Monthly recurring revenue", anchor=False)
-        charts.over_time(queries.metric(("mrr",), grain=chosen.grain, start=chosen.start, end=chosen.end).frame, "mrr", f"MRR ({currency})", "currency")
+        charts.metric_over_time("mrr", f"MRR ({currency})", "currency", chosen)
 
 
 frame.page("Retention", "Which share of each cohort comes back, and what is lost.", body)

@@ -8,6 +8,8 @@ import altair as alt
 import polars as pl
 import streamlit as st
 
+from dashboards import figures
+from dashboards.components import filters
 from dashboards.components import format as shown
 from dashboards.components import text
 from dashboards.components.text import safe
@@ -42,6 +44,13 @@ def over_time(rows: pl.DataFrame, value: str, title: str, unit: str) -> None:
     _draw(chart.mark_line(point=alt.OverlayMarkDef(size=36), strokeWidth=2, color="#0f766e").properties(height=HEIGHT))
 
 
+def metric_over_time(name: str, title: str, unit: str, chosen: filters.Chosen) -> None:
+    """The line of a metric over the chosen periods, under the chosen filters it knows."""
+    rows, ignored = figures.series(name, chosen.grain, chosen.start, chosen.end, chosen.values)
+    over_time(rows, name, title, unit)
+    filters.unfiltered("This line", ignored)
+
+
 def bars(rows: pl.DataFrame, category: str, value: str, title: str, unit: str) -> None:
     """Horizontal bars, the largest first, each with its number."""
     data = rows.select(pl.col(category).cast(pl.String).fill_null("not known"), pl.col(value).cast(pl.Float64)).drop_nulls(value)
@@ -65,7 +74,7 @@ def heat_map(cells: pl.DataFrame, mean: pl.DataFrame, value: str, unit: str, gra
     body = "".join(f'<tr><th scope="row">{safe(shown.period(cohort, grain))}</th><td class="r-size">{cohorts[cohort]:,}</td>'
                    + "".join(_heat_cell(matrix.get((cohort, n)), value, unit, currency, low, high) for n in numbers) + "</tr>" for cohort in sorted(cohorts))
     means = dict(zip(mean["period_number"], mean[value], strict=True))
-    foot = "".join(f'<td>{safe(shown.number(means.get(n), unit, currency)) if means.get(n) is not None else ""}</td>' for n in numbers)
+    foot = "".join(f'<td>{safe(_brief(float(means[n]), unit, currency)) if means.get(n) is not None else ""}</td>' for n in numbers)
     st.html(f'<div class="r-scroll" tabindex="0"><table class="r-heat"><thead><tr><th scope="col">Cohort</th><th scope="col">Size</th>{head}</tr></thead>'
             f'<tbody>{body}<tr class="r-mean"><th scope="row">Mean</th><td class="r-size">{sum(cohorts.values()):,}</td>{foot}</tr></tbody></table></div>')
 

@@ -15,7 +15,7 @@ from models.segments import explain, grammar
 _VALUE_OPERATORS = ("is", "is_not", "at_least", "at_most", "above", "below", "contains", "starts_with")
 
 
-MODES = {"all": "all of these hold", "any": "any of these holds", "none": "none of these holds"}
+MODES = {"all": "all hold", "any": "any holds", "none": "none holds"}
 
 
 def has_any(content: dict[str, Any]) -> bool:
@@ -59,7 +59,7 @@ def editor(start: dict[str, Any], saved: dict[str, Any], key: str) -> dict[str, 
     kept = []
     for number, row in enumerate(rows):
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{state}_row_{number}"):
-            st.code(_sentence(row), language=None, wrap_lines=True)
+            text.boxed(_sentence(row))
             removed = st.button("", icon=":material/close:", key=f"{state}_remove_{number}", help="Remove this condition")
         if not removed:
             kept.append(row)

@@ -5,6 +5,7 @@ Belongs here: reading choices from the URL, writing them back, named ranges of d
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -19,7 +20,7 @@ RANGES = {"30d": "Last 30 days", "90d": "Last 90 days", "mtd": "This month", "12
 GRAINS = ("week", "month", "quarter", "year")
 ALL = "All"
 _FOLLOWS = "filters_of_the_visit"
-_WIDTH = 190      # two fit side by side on a phone, five on a laptop
+_WIDTH = 170      # two fit side by side on a phone, five on a laptop
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,13 @@ def bar(*, grain: bool = False, dimensions: tuple[str, ...] = ("channel", "count
                 values[name] = picked
     start, end = bounds(chosen_range)
     return Chosen(start, end, chosen_grain, values)
+
+
+def unfiltered(what: str, ignored: Iterable[str]) -> None:
+    """Say which chosen filters a part of a page cannot follow."""
+    names = list(ignored)
+    if names:
+        text.line(f"{what} cannot be filtered by {' and '.join(names)}: all customers are shown.")
 
 
 def bounds(chosen: str) -> tuple[date | None, date]:

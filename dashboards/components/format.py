@@ -28,7 +28,7 @@ def number(value: Any, unit: str, currency: str = "") -> str:
         return money(value, currency) + (" / day" if unit == "currency_per_day" else "")
     if unit == "count":
         return _signed(amount, f"{abs(amount):,.0f}")
-    digits = 2 if abs(amount) < 100 else 1
+    digits = 3 if abs(amount) < 1 else 2 if abs(amount) < 10 else 1
     return _signed(amount, f"{abs(amount):,.{digits}f}{_SUFFIXES.get(unit, '')}")
 
 
@@ -55,7 +55,13 @@ def change(value: Any, unit: str, currency: str = "", rate: Any = None) -> str |
         return _plus(float(value), f"{abs(float(value)) * 100:,.1f} pts")
     if rate is not None:
         return _plus(float(rate), f"{abs(float(rate)) * 100:,.1f}%")
-    return _plus(float(value), number(abs(Decimal(str(value))), unit, currency))
+    return _plus(float(value), brief(abs(Decimal(str(value))), unit, currency))
+
+
+def brief(value: Any, unit: str, currency: str = "") -> str:
+    """A value beside another one that carries the unit already."""
+    text = number(value, unit, currency)
+    return text.removesuffix(_SUFFIXES["per_customer_and_30_days"]) if unit == "per_customer_and_30_days" else text
 
 
 def _plus(amount: float, text: str) -> str:

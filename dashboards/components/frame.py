@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -13,6 +14,8 @@ from dashboards.components import format as shown
 from dashboards.components import text
 from data_contracts.errors import RapportError
 
+UNEXPECTED = "This part of the page could not be drawn. The server's log says why; the rest of the page is not affected."
+_log = logging.getLogger(__name__)
 STALE_HOURS = 48    # a daily pipeline that missed two nights
 
 
@@ -33,11 +36,14 @@ def page(title: str, lead: str, body: Callable[[], None]) -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn an expected error into a message on the page."""
+    """Turn an error into a message on the page: an expected one says what to do, any other is logged and leaves the rest of the page standing."""
     try:
         yield
     except RapportError as error:
         text.notice("error", f"{error.message[:1].upper()}{error.message[1:]}. {error.remedy}")
+    except Exception:
+        _log.exception("a part of a page could not be drawn")
+        text.notice("error", UNEXPECTED)
 
 
 def _nothing_yet() -> None:

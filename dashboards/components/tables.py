@@ -24,7 +24,7 @@ _FORMULA = r"^\s*[=+\-@\t\r\n\x00＝＋－＠]|^[\t\r\n]"
 
 @dataclass(frozen=True)
 class Column:
-    """How a column is shown: its heading in plain words and its kind (`text`, `count`, `share`, `currency`, `decimal`, `days`, `seconds`, `date`, `instant`, `flag`)."""
+    """How a column is shown: its heading in plain words and its kind (`text`, `words`, `count`, `share`, `currency`, `decimal`, `days`, `seconds`, `date`, `instant`, `flag`)."""
 
     label: str
     kind: str = "text"
@@ -42,8 +42,12 @@ def table(rows: pl.DataFrame, columns: Mapping[str, Column], currency: str = "")
 def _cell(value: Any, kind: str, currency: str) -> str:
     if value is None or value == "":
         return shown.NOTHING
+    if kind == "decimal":
+        return f"{float(value):,.2f}"
     if kind == "text":
         return ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
+    if kind == "words":
+        return shown.words(str(value))
     if kind == "date":
         return shown.day(value)
     if kind == "instant":

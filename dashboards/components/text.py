@@ -26,6 +26,11 @@ def line(value: Any) -> None:
     st.html(f'<p class="r-line">{safe(value)}</p>')
 
 
+def boxed(value: Any) -> None:
+    """A short text in a box, such as a condition."""
+    st.html(f'<div class="r-box">{safe(value)}</div>')
+
+
 def listing(values: list[Any]) -> None:
     """Short lines with bullets."""
     st.html(f'<ul class="r-list">{"".join(f"<li>{safe(v)}</li>" for v in values)}</ul>')
