@@ -7,6 +7,7 @@ STAMP := .venv/.synced
 RUN := .venv/bin
 HOME_DIR ?= $(if $(RAPPORT_HOME),$(RAPPORT_HOME),.rapport)
 CUSTOMERS ?= 20000
+unexport PYTHONDONTWRITEBYTECODE   # without compiled modules every command spends seconds on compiling
 
 .PHONY: help demo test check ui serve bench lock clean
 
@@ -20,7 +21,7 @@ $(UV):
 	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
 
 $(STAMP): $(UV) pyproject.toml uv.lock
-	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --quiet --python $(PYTHON)
+	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --quiet --compile-bytecode --python $(PYTHON)
 	@touch $@
 
 demo: $(STAMP)  ## Simulate a company, build everything, open the pages (CUSTOMERS=20000)

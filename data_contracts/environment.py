@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Iterator
@@ -77,7 +77,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class SourceDeclaration:
-    """One entry of `sources.yml`, with `${NAME}` already replaced from the environment."""
+    """One entry of `sources.yml`. `Home.source` replaces `${NAME}` in its options from the environment."""
 
     name: str
     type: str
@@ -127,14 +127,16 @@ class Home:
         return load_workspace(self.workspace_file)
 
     def sources(self) -> list[SourceDeclaration]:
+        """Every declared source, secrets still as `${NAME}`: listing sources needs none of them."""
         return load_sources(self.sources_file)
 
     def source(self, name: str) -> SourceDeclaration:
+        """One source, ready to be read: its secrets are taken from the environment."""
         declared = {s.name: s for s in self.sources()}
         if name not in declared:
             raise UsageError(f"no source is named {name!r}", file=str(self.sources_file),
                              remedy=f"Declared: {', '.join(declared) or 'none'}. Add one with `rapport source add`.")
-        return declared[name]
+        return replace(declared[name], options=_resolve(declared[name].options, name, self.sources_file))
 
     def make_folders(self) -> None:
         for folder in (self.root, self.landing, self.serving, self.artifacts, self.segments, self.logs, self.dagster,
@@ -212,7 +214,7 @@ def load_sources(file: Path) -> list[SourceDeclaration]:
             raise UsageError(f"time_zone {zone!r} is not known", source=name, file=str(file), field="time_zone", remedy="Use an IANA name such as Europe/London.")
         result.append(SourceDeclaration(
             name=name, type=str(entry.pop("type")), time_zone=zone, default_currency=entry.pop("default_currency", None),
-            schedule=entry.pop("schedule", None), options=_resolve(entry, name, file), base=file.parent))
+            schedule=entry.pop("schedule", None), options=entry, base=file.parent))
     return result
 
 

@@ -348,6 +348,12 @@ def overall_watermark(con: duckdb.DuckDBPyConnection, as_of: datetime) -> dateti
 
 # -- quarantine, as people see it --------------------------------------------------------------------------------------
 
+def missing_rates(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, int]]:
+    """(entity, currency, rows) left out of the marts because no exchange rate is known for them."""
+    known = con.execute("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'intermediate' AND table_name = 'int_missing_rates'").fetchone()[0]
+    return con.execute("SELECT entity, currency, count(*) FROM intermediate.int_missing_rates GROUP BY ALL ORDER BY ALL").fetchall() if known else []
+
+
 def summarise_quarantine(con: duckdb.DuckDBPyConnection) -> None:
     """Write `ops.quarantine_summary`, the part of the quarantine that snapshots carry: counts by reason, no value of a row.
 

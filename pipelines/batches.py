@@ -93,7 +93,7 @@ def load_pending(home: Home, con: duckdb.DuckDBPyConnection, declarations: list[
                 con.rollback()
                 raise
             outcome.warnings += [f"{declaration.name}: {w}" for w in batch.manifest["warnings"]]
-            outcome.warnings += [f"{declaration.name}: {n} rows left out ({reason})" for reason, n in batch.manifest["ignored"].items()]
+            outcome.warnings += [f"{declaration.name}: {n} rows left out ({reason})" for reason, n in batch.manifest["ignored"].items() if n]
     return outcome
 
 

@@ -9,7 +9,7 @@ from dagster_dbt.asset_utils import get_asset_check_key_for_test, get_asset_key_
 from data_contracts.contract import load_contracts
 from data_contracts.environment import Home
 from data_contracts.errors import PublishBlocked
-from models import warehouse
+from models import ingest, warehouse
 from models.engines import identity
 from pipelines import checks, dbt_project
 from pipelines.progress import PROGRESS
@@ -54,6 +54,8 @@ def layer_assets(home: Home, name: str, layers: tuple[str, ...]) -> AssetsDefini
                 selection = sorted({".".join(["fqn:rapport", *_fqn_tail(run.home, key)]) for key in context.selected_asset_keys})
             results = dbt_project.build(run.home, selection, full_refresh=run.full_refresh)
             PROGRESS.detail(_sentence(results))
+            if "intermediate" in layers:
+                _tell_missing_rates(run)
         yield from _report(context, run, results)
     return build
 
@@ -68,6 +70,14 @@ def _fqn_tail(home: Home, key: AssetKey) -> list[str]:
 def get_asset_key(node: dict[str, Any]) -> AssetKey:
     """The asset key of a dbt node: schema and name."""
     return TRANSLATOR.get_asset_key(node)
+
+
+def _tell_missing_rates(run: RunContext) -> None:
+    with warehouse.writing(run.home) as con:
+        missing = ingest.missing_rates(con)
+    for entity, currency, rows in missing:
+        PROGRESS.detail(f"WARNING: {rows:,} {entity} in {currency} have no exchange rate and are in no number")
+    checks.record(run.home, run.run_id, [("exchange rate known", f"marts.{entity}", "warn", False, rows, f"no rate for {currency} on or before the day of these rows") for entity, currency, rows in missing])
 
 
 def _sentence(results: list[dbt_project.NodeResult]) -> str:

@@ -17,6 +17,7 @@ from pipelines.commands.options import HomeOption
 
 DEMO_SOURCE = "crm"
 PORT = 8501
+UI_PORT = 3000
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
     app.command()(status)
     app.command()(serve)
+    app.command()(ui)
     app.command()(doctor)
 
 
@@ -112,6 +114,19 @@ def serve(home: HomeOption = None, port: Annotated[int, typer.Option(help="Port 
                "--browser.gatherUsageStats", "false", "--client.toolbarMode", "minimal", "--server.fileWatcherType", "none"]
     folder = script.parent      # Streamlit looks for .streamlit/config.toml (theme, limits) where it is started
     sys.exit(subprocess.run(command, cwd=folder, env=environment.child_environment(RAPPORT_HOME=str(place.root), PYTHONPATH=str(folder.parent)), check=False).returncode)
+
+
+def ui(home: HomeOption = None, port: Annotated[int, typer.Option(help="Port on this machine.")] = UI_PORT) -> None:
+    """Open the pipeline's web interface: lineage, checks, partitions, the daily schedule and the file sensor (Ctrl-C stops)."""
+    from pipelines.run import instance_folder
+    place = find_home(home).require()
+    print(f"The pipeline is shown at http://localhost:{port}", flush=True)
+    root = Path(__file__).resolve().parent.parent.parent
+    command = [sys.executable, "-m", "dagster", "dev", "--module-name", "pipelines.definitions", "--attribute", "defs", "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
+    binaries = str(Path(sys.executable).parent)       # dagster starts its web server and daemon by name
+    path = environment.child_environment().get("PATH", "")
+    sys.exit(subprocess.run(command, cwd=place.root, check=False, env=environment.child_environment(
+        RAPPORT_HOME=str(place.root), DAGSTER_HOME=str(instance_folder(place)), PYTHONPATH=str(root), PATH=f"{binaries}:{path}")).returncode)
 
 
 def doctor(home: HomeOption = None) -> None:
