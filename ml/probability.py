@@ -20,6 +20,7 @@ from scipy.special import expit, logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from ml import evaluation
 from ml.evaluation import Verdict
@@ -34,6 +35,7 @@ LOG_ODDS_RANGE = (-6.9, 6.9)
 RESAMPLES = 100
 # Sampled rows for training trees: more hardly changes them, and memory stays bounded.
 MOST_TRAINING_ROWS = 300_000
+FEWEST_THREADED_VALUES = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,10 @@ class Trees:
         """Learn from rows and their labels 0/1, shape [n]."""
         self.space = FeatureSpace.learn(frame, task.numeric, task.categorical)
         model = HistGradientBoostingClassifier(max_iter=120, learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=5.0, random_state=0)
-        model.fit(self.space.raw(frame), label)
+        values = self.space.raw(frame)
+        # on small data threads wait for each other longer than they work
+        with threadpool_limits(None if values.size > FEWEST_THREADED_VALUES else 1, user_api="openmp"):
+            model.fit(values, label)
         self.base = float(np.ravel(model._baseline_prediction)[0])
         self.trees = [_plain_tree(predictors[0].nodes) for predictors in model._predictors]
         return self
@@ -215,7 +220,8 @@ class NaiveRule:
         else:
             value = frame[task.naive].cast(pl.Float64).to_numpy().astype(float)
             known = np.isfinite(value)
-            curve = IsotonicRegression(increasing="auto", out_of_bounds="clip").fit(value[known], label[known])
+            rising = bool(evaluation.roc_auc(label[known], value[known]) >= 0.5)
+            curve = IsotonicRegression(increasing=rising, out_of_bounds="clip").fit(value[known], label[known])
             self.steps = ([float(v) for v in curve.X_thresholds_], [float(v) for v in curve.y_thresholds_])
         return self
 

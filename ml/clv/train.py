@@ -18,6 +18,9 @@ from ml.features import Calendar
 RESAMPLES = 100
 # A past total this far off says that something else happened than a wrong level. Valid: 1.2 to 2.
 LEVEL_RANGE = (0.6, 1.6)
+MOST_LEVEL_CUT_OFFS = 4
+# A cut-off with less behaviour before it tells newcomers only.
+FEWEST_HISTORY_DAYS = 90
 # Rows from which the width of intervals is learned.
 FEWEST_INTERVAL_ROWS = 100
 Forecasts = dict[str, dict[date, PurchaseForecast]]
@@ -46,8 +49,8 @@ def train(customers: pl.DataFrame, calendar: Calendar, forecasts: Forecasts) -> 
         repeaters = buyers.filter(pl.col("purchase_day_count") > 1).height
         reason = f"too little data: {repeaters} customers ordered on more than one day, {FEWEST_REPEATERS} are needed to learn their rhythm."
         return ClvModel(None, True, reason, verdict=reason, training_rows=buyers.height)
-    short = _Past(customers, forecasts, calendar.cut_offs, calendar.horizon_days, "horizon_value_amount")
-    year = _Past(customers, forecasts, calendar.year_cut_offs, YEAR_DAYS, "year_value_amount")
+    short = _Past(customers, forecasts, calendar.cut_offs, calendar.horizon_days, "horizon_value_amount", calendar.first_date)
+    year = _Past(customers, forecasts, calendar.year_cut_offs, YEAR_DAYS, "year_value_amount", calendar.first_date)
     candidate = short.best(names)
     level, year_level = short.level(candidate, today), year.level(candidate, today, default=short.level(candidate, today))
     rows = short.evaluations(names, "") + year.evaluations(names, "_365d")
@@ -66,38 +69,52 @@ def train(customers: pl.DataFrame, calendar: Calendar, forecasts: Forecasts) -> 
 class _Past:
     """Predictions and outcomes at past cut-offs over one horizon."""
 
-    def __init__(self, customers: pl.DataFrame, forecasts: Forecasts, cut_offs: tuple[date, ...], days: int, outcome: str) -> None:
-        self.days, self.cut_offs, self.truth, self.naive, self.predicted = days, [], {}, {}, {}
+    def __init__(self, customers: pl.DataFrame, forecasts: Forecasts, cut_offs: tuple[date, ...], days: int, outcome: str, first: date) -> None:
+        self.days, self.forecasts, self.cut_offs, self.rows, self.truth, self.naive, self.predicted = days, forecasts, [], {}, {}, {}, {}
+        self._misses: dict[tuple[str, date], list[float]] = {}
         for cut_off in cut_offs:
-            if not all(cut_off in found for found in forecasts.values()):
+            if not all(cut_off in found for found in forecasts.values()) or (cut_off - first).days < FEWEST_HISTORY_DAYS:
                 continue
             rows = judged(customers.filter((pl.col("as_of_date") == cut_off) & pl.col(outcome).is_not_null()))
             if rows.height < evaluation.FEWEST_OUTCOMES or float(rows[outcome].sum()) <= 0:
                 continue
             self.cut_offs.append(cut_off)
+            self.rows[cut_off] = rows, population(customers.filter(pl.col("as_of_date") == cut_off))
             self.truth[cut_off] = rows[outcome].cast(pl.Float64).to_numpy()
             self.naive[cut_off] = same_rate_spend(rows, days)
             for name, found in forecasts.items():
                 self.predicted[name, cut_off] = found[cut_off].predict(rows, cut_off, days)["value"].to_numpy()
 
     def level(self, name: str, at: date, default: float = 1.0) -> float:
-        """Actual over predicted totals of the cut-offs whose outcome was known at `at`, pulled to 1 as if one more had been exact."""
-        known = [c for c in self.cut_offs if c + timedelta(days=self.days) <= at]
-        if not known:
-            return default
-        logs = [np.log(np.clip(self.truth[c].sum() / max(self.predicted[name, c].sum(), 1e-9), *LEVEL_RANGE)) for c in known]
-        return float(np.exp(np.sum(logs) / (len(logs) + 1)))
+        """Actual over predicted totals of the cut-offs whose outcome was known at `at`, pulled to 1 as if one more had been exact.
+
+        Earlier cut-offs are forecast again with the season known at `at`, so that a season not known then is not taken for level.
+        """
+        logs = self.misses(name, at)
+        return float(np.exp(np.sum(logs) / (len(logs) + 1))) if logs else default
+
+    def misses(self, name: str, at: date) -> list[float]:
+        """Logarithms of actual over predicted totals of the latest cut-offs whose outcome was known at `at`."""
+        if (name, at) not in self._misses:
+            known = [c for c in self.cut_offs if c + timedelta(days=self.days) <= at][-MOST_LEVEL_CUT_OFFS:]
+            forecast = self.forecasts[name].get(at)
+            logs = []
+            for cut_off in known if forecast else []:
+                rows, everybody = self.rows[cut_off]
+                total = float(forecast.at(everybody, cut_off).predict(rows, cut_off, self.days)["value"].sum())
+                logs.append(float(np.log(np.clip(self.truth[cut_off].sum() / max(total, 1e-9), *LEVEL_RANGE))))
+            self._misses[name, at] = logs
+        return self._misses[name, at]
 
     def corrected(self, name: str, cut_off: date) -> np.ndarray:
         """Predictions at the level known at that cut-off."""
         return self.predicted[name, cut_off] * self.level(name, cut_off)
 
     def best(self, names: list[str]) -> str:
-        """The candidate with the least error by decile at the cut-offs before the latest; the last named when there are none."""
-        past = self.cut_offs[:-1]
-        if not past:
-            return names[-1]
-        return min(names, key=lambda name: float(np.mean([evaluation.decile_error(self.truth[c], self.corrected(name, c)) for c in past])))
+        """The candidate whose totals missed least at the cut-offs known before the latest one; the last named when nothing tells."""
+        misses = {name: self.misses(name, self.cut_offs[-1]) for name in reversed(names)} if self.cut_offs else {}
+        told = {name: float(np.mean(np.abs(logs))) for name, logs in misses.items() if logs}
+        return min(told, key=told.get) if told else names[-1]
 
     def verdict(self, name: str) -> evaluation.Verdict:
         """The gate at the latest cut-off."""
