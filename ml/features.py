@@ -205,7 +205,7 @@ def written(name: str, values: pl.Series) -> pl.Series:
     label, form = PLAIN_WORDS.get(name, (name.replace("_", " "), "number"))
     if form == "none":
         return pl.Series([label] * len(values), dtype=pl.String)
-    if form == "text":
+    if form == "text" or values.dtype == pl.String:
         text = values.cast(pl.String)
     elif form == "flag":
         text = pl.select(pl.when(values.cast(pl.Float64) > 0).then(pl.lit("yes")).otherwise(pl.lit("no"))).to_series()

@@ -1,0 +1,149 @@
+"""Score tables: always there, honest when there is nothing to say, kept as history; artefacts are verified."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import numpy as np
+import pytest
+from fixtures.feature_world import build_features, empty_world
+
+from data_contracts.environment import Home
+from data_contracts.errors import RapportError, UsageError
+from ml import registry, scoring
+
+INSTANT = datetime(2026, 1, 1, 8)
+
+
+@pytest.fixture
+def home(tmp_path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def shop(customers: int, watermark: str = "2026-01-01", seed: int = 1):
+    """Buyers with their own pace and life, who started over three years."""
+    rng = np.random.default_rng(seed)
+    con = empty_world(watermark)
+    days = (datetime.fromisoformat(watermark) - datetime(2023, 1, 1)).days
+    begin, pace, life = rng.integers(0, 900, customers), rng.gamma(1.2, 1 / 40, customers), rng.exponential(500, customers)
+    rows = []
+    for number in range(customers):
+        at = float(begin[number])
+        end = at + life[number]
+        while at < min(days, end):
+            rows.append((f"p{number}", int(at), round(float(rng.gamma(4, 20)), 2)))
+            at += rng.exponential(1 / pace[number]) + 1
+    con.execute("CREATE TEMP TABLE bought (who VARCHAR, d INTEGER, v DOUBLE)")
+    con.executemany("INSERT INTO bought VALUES (?, ?, ?)", rows)
+    con.execute("INSERT INTO marts.fct_orders SELECT who, TIMESTAMP '2023-01-01' + to_days(d), DATE '2023-01-01' + d, true, v, v, 0, v FROM bought")
+    con.execute("INSERT INTO marts.dim_customers SELECT DISTINCT who, 'person', false, NULL, NULL, NULL FROM bought")
+    build_features(con)
+    return con
+
+
+def count(con, table: str) -> int:
+    return con.execute(f"SELECT count(*) FROM scores.{table}").fetchone()[0]
+
+
+def test_a_company_without_any_data_gets_empty_tables_and_the_reason(home):
+    con = empty_world("2026-01-01")
+    build_features(con)
+    report = scoring.score_all(con, home, "run", INSTANT)
+    assert report.rows == {"churn": 0, "clv": 0, "conversion": 0}
+    assert all("no history" in text for text in report.verdicts.values())
+    for table in ("churn", "clv", "conversion", "model_evaluations", "score_history"):
+        assert count(con, table) == 0
+    assert count(con, "model_cards") == 3
+
+
+def test_three_customers_get_the_naive_value_labelled_and_what_is_missing(home):
+    con = empty_world("2026-01-01")
+    con.execute("INSERT INTO marts.dim_customers SELECT 'p' || i, 'person', false, NULL, NULL, NULL FROM range(3) AS t(i)")
+    con.execute("INSERT INTO marts.fct_orders SELECT 'p' || i, TIMESTAMP '2025-11-01', DATE '2025-11-01', true, 10, 10, 0, 10 FROM range(3) AS t(i)")
+    build_features(con)
+    report = scoring.score_all(con, home, "run", INSTANT)
+    assert "are needed" in report.verdicts["churn"] and "are needed" in report.verdicts["clv"]
+    assert count(con, "churn") == 0
+    assert con.execute("SELECT count(*), bool_and(is_fallback), count(lower), bool_and(score > 0) FROM scores.clv").fetchone() == (3, True, 0, True)
+    assert con.execute("SELECT bool_or(is_published) FROM scores.model_evaluations").fetchone()[0] is False
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    place = Home(tmp_path_factory.mktemp("scored"))
+    con = shop(700)
+    return con, place, scoring.score_all(con, place, "run one", INSTANT)
+
+
+def test_value_scores_lie_in_their_intervals_and_forecast_the_next_year(scored):
+    con, _, report = scored
+    assert report.rows["clv"] == con.execute("SELECT count(DISTINCT customer_id) FROM marts.fct_orders WHERE ordered_at < '2026-01-01'").fetchone()[0]
+    assert con.execute("SELECT count(*) FROM scores.clv WHERE NOT is_fallback AND NOT (lower <= score AND score <= upper AND p_alive BETWEEN 0 AND 1)").fetchone()[0] == 0
+
+
+def test_churn_is_asked_of_buyers_of_the_last_year_only(scored):
+    con, _, _ = scored
+    wanted = con.execute("SELECT count(*) FROM features.ftr_customers__behaviour JOIN features.ftr_as_of_dates USING (as_of_date) "
+                         "WHERE subject = 'customer' AND is_scoring AND purchase_days_365d_count > 0").fetchone()[0]
+    assert count(con, "churn") == wanted > 0
+
+
+def test_a_second_run_of_the_day_scores_without_training_and_changes_nothing(scored):
+    con, place, _ = scored
+    before = con.execute("SELECT customer_id, score, lower, upper, reasons FROM scores.churn ORDER BY 1").fetchall()
+    value = con.execute("SELECT customer_id, score, lower, upper FROM scores.clv ORDER BY 1").fetchall()
+    history = count(con, "score_history")
+    report = scoring.score_all(con, place, "run two", INSTANT)
+    assert report.trained == []
+    assert con.execute("SELECT customer_id, score, lower, upper, reasons FROM scores.churn ORDER BY 1").fetchall() == before
+    assert con.execute("SELECT customer_id, score, lower, upper FROM scores.clv ORDER BY 1").fetchall() == value
+    assert count(con, "score_history") == history
+
+
+def test_training_twice_on_the_same_data_gives_the_same_model(scored):
+    con, place, _ = scored
+    before = {m: registry.champion(place, m) for m in ("churn", "clv")}
+    scoring.score_all(con, place, "run three", INSTANT, force_training=True)
+    assert {m: registry.champion(place, m) for m in ("churn", "clv")} == before
+
+
+def test_a_changed_artefact_is_refused(scored, tmp_path):
+    _, place, _ = scored
+    model_id = registry.champion(place, "clv")
+    file = registry.folder(place, "clv") / model_id / "state.skops"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        with pytest.raises(RapportError, match="checksum"):
+            registry.load(place, "clv", model_id)
+    finally:
+        file.write_bytes(content)
+
+
+def test_promote_and_rollback_move_the_champion(home):
+    from datetime import date
+    first = registry.save(home, "churn", {"a": 1}, {"parts": {}}, date(2026, 1, 1))
+    second = registry.save(home, "churn", {"a": 2}, {"parts": {}}, date(2026, 2, 1))
+    assert registry.champion(home, "churn") == second
+    assert registry.rollback(home, "churn") == first == registry.champion(home, "churn")
+    registry.promote(home, "churn", second)
+    assert registry.champion(home, "churn") == second
+    with pytest.raises(UsageError):
+        registry.promote(home, "churn", "churn-20260101-nothere1")
+    with pytest.raises(UsageError):
+        registry.folder(home, "../../etc")
+
+
+def test_the_card_tells_inputs_cut_offs_and_verdict(scored):
+    _, place, _ = scored
+    manifest = registry.read_manifest(place, "churn", registry.champion(place, "churn"))
+    assert manifest["inputs"] and manifest["cut_offs"] and manifest["horizon_days"] == 90 and "orders" in manifest["parts"]
+    assert json.dumps(manifest)
+
+
+def test_moved_scores_are_noticed_and_steady_ones_are_not():
+    rng = np.random.default_rng(0)
+    assert scoring.stability_index(rng.random(2_000), rng.random(2_000)) < 0.05
+    assert scoring.stability_index(rng.random(2_000), rng.random(2_000) ** 4) > scoring.DRIFTED
+    assert scoring.stability_index(rng.random(50), rng.random(50)) is None
