@@ -14,7 +14,7 @@ from dashboards.components import format as shown
 from dashboards.components import text
 from data_contracts.errors import RapportError
 
-UNEXPECTED = "This part of the page could not be drawn. The server's log says why; the rest of the page is not affected."
+UNEXPECTED = "This part of the page could not be drawn. The log of the server says why; the rest of the page is not affected."
 _log = logging.getLogger(__name__)
 STALE_HOURS = 48    # a daily pipeline that missed two nights
 
