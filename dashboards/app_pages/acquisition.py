@@ -18,7 +18,7 @@ def body() -> None:
     cards.row(CARDS, chosen)
     left, right = st.columns(2, gap="medium")
     with left, frame.explained():
-        st.subheader("Customer acquisition cost over time", anchor=False)
+        st.subheader(f"Customer acquisition cost over time ({currency})", anchor=False)
         charts.metric_over_time("cac", f"CAC ({currency})", "currency", chosen)
     with right, frame.explained():
         st.subheader("New customers over time", anchor=False)

@@ -71,7 +71,7 @@ def profile(customer_id: str) -> None:
     ))
     reasons = scores.get("churn", {}).get("reasons") or []
     if reasons:
-        text.line("What speaks for the churn probability:")
+        text.line("What the churn score rests on:")
         text.listing(reasons)
     st.subheader("Timeline", anchor=False)
     story = queries.timeline(customer_id)

@@ -13,7 +13,7 @@ SOURCES = {"source": Column("Source"), "source_type": Column("Type"), "extracted
 QUARANTINE = {"source": Column("Source"), "entity": Column("Entity"), "field": Column("Field"), "reason": Column("Reason"), "rows": Column("Rows", "count"), "first_seen_at": Column("First seen (UTC)", "instant")}
 CHECKS = {"check_name": Column("Check"), "subject": Column("Subject"), "severity": Column("Severity"), "is_passed": Column("Met", "flag"), "failing_rows": Column("Failing rows", "count"), "detail": Column("Detail"),
           "checked_at": Column("Checked (UTC)", "instant")}
-JUDGED = {"model": Column("Model"), "candidate": Column("Candidate"), "cut_off": Column("Judged from", "date"), "metric": Column("Measure"), "value": Column("Value", "decimal"), "lower": Column("Lower", "decimal"),
+JUDGED = {"model": Column("Model", "words"), "candidate": Column("Candidate", "words"), "cut_off": Column("Judged from", "date"), "metric": Column("Measure", "words"), "value": Column("Value", "decimal"), "lower": Column("Lower", "decimal"),
           "upper": Column("Upper", "decimal"), "n": Column("Observations", "count"), "is_published": Column("Published", "flag"), "verdict": Column("Verdict")}
 STATES = {"published": "success", "running": "info", "blocked": "error", "failed": "error"}
 

@@ -14,7 +14,7 @@ def body() -> None:
     currency = queries.settings()["reporting_currency"]
     left, right = st.columns(2, gap="medium")
     with left, frame.explained():
-        st.subheader("Net revenue by month", anchor=False)
+        st.subheader(f"Net revenue by month ({currency})", anchor=False)
         charts.metric_over_time("net_revenue", f"Net revenue ({currency})", "currency", chosen)
     with right, frame.explained():
         st.subheader("Active customers by month", anchor=False)

@@ -33,7 +33,7 @@ def body() -> None:
         st.subheader("Customer churn", anchor=False)
         charts.metric_over_time("churn_rate", "Churn rate", "share", chosen)
     with right, frame.explained():
-        st.subheader("Monthly recurring revenue", anchor=False)
+        st.subheader(f"Monthly recurring revenue ({currency})", anchor=False)
         charts.metric_over_time("mrr", f"MRR ({currency})", "currency", chosen)
 
 

@@ -74,7 +74,7 @@ def _scrolling(rows: pl.DataFrame, columns: Mapping[str, Column], currency: str)
         elif column.kind == "share":
             config[name] = kinds.NumberColumn(column.label, format="percent")
         elif column.kind == "currency":
-            config[name] = kinds.NumberColumn(f"{column.label} ({currency})" if currency else column.label, format="localized")
+            config[name] = kinds.NumberColumn(f"{column.label} ({currency})" if currency else column.label, format="accounting")
         elif column.kind == "date":
             config[name] = kinds.DateColumn(column.label, format="YYYY-MM-DD")
         elif column.kind == "instant":
@@ -85,7 +85,8 @@ def _scrolling(rows: pl.DataFrame, columns: Mapping[str, Column], currency: str)
             config[name] = kinds.TextColumn(column.label)
     numbers = [pl.col(name).cast(pl.Float64).round(2) for name, column in columns.items() if column.kind in ("currency", "decimal", "days", "hours", "ratio", "seconds")]
     lists = [pl.col(name).list.join(", ") for name, kind in rows.schema.items() if isinstance(kind, pl.List)]
-    st.dataframe(rows.with_columns(*numbers, *lists).to_arrow(), hide_index=True, width="stretch", height=38 * 12, column_config=config, placeholder=shown.NOTHING)
+    spoken = [pl.col(name).str.replace_all("_", " ") for name, column in columns.items() if column.kind == "words"]
+    st.dataframe(rows.with_columns(*numbers, *lists, *spoken).to_arrow(), hide_index=True, width="stretch", height=38 * 12, column_config=config, placeholder=shown.NOTHING)
 
 
 def as_csv(rows: pl.DataFrame) -> bytes:

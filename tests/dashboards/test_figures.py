@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 
 from dashboards import figures, queries
@@ -60,3 +61,11 @@ def test_filters_a_metric_does_not_know_are_named(demo, use_home):
     cost, value = figures.figures(("cac", "average_order_value"), start, end, {"country": country})
     assert cost.ignored == ("country",) and value.ignored == ()
     assert value.n < figures.figures(("average_order_value",), start, end, {})[0].n
+
+
+def test_visitors_at_the_same_time_each_get_their_answer(demo, use_home):
+    use_home(demo)
+    asked = [f"{letter}{ending}" for letter in "aeioustr" for ending in ("", "n", "r")]
+    with ThreadPoolExecutor(8) as visitors:
+        found = dict(zip(asked, visitors.map(queries.find_customers, asked), strict=True))
+    assert {text: frame.height for text, frame in found.items()} == {text: queries.find_customers(f"{text} ").height for text in asked}
