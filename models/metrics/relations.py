@@ -243,7 +243,7 @@ def _attributed(ask: Ask, day: str) -> str:
             models=(model,), lookback_days=float(ask.setting("attribution_lookback_days", 90)), time_zone=ask.context.time_zone))
         credits = f"select * from ({ask.embed(*attribution.credits_sql(spec))}) where weight > 0"
     return f"""
-select w.period, n.customer_id, n.acquired_date, n.cohort_date, coalesce(c.conversions, 1) as credit,
+select w.period, n.customer_id, n.acquired_date, n.cohort_date, cast(coalesce(c.conversions, 1) as decimal(18, 9)) as credit,
        case when c.channel is null or c.channel = 'no_touch' then 'unattributed' else c.channel end as channel
 from metrics.mtr_acquisitions__customer as n join ({ask.labels()}) as w on n.{day} >= w.window_start and n.{day} < w.window_end
 left join ({credits}) as c on c.conversion_id = n.customer_id

@@ -4,5 +4,5 @@ select table_schema, table_name, column_name, data_type
 from information_schema.columns
 where
     table_catalog = '{{ target.database }}'
-    and table_schema in ('marts', 'metrics', 'features')
+    and table_schema = 'marts'
     and (data_type = 'HUGEINT' or (data_type like 'DECIMAL%' and numeric_precision > 18))

@@ -1,0 +1,8 @@
+-- A sum of decimals is 38 digits wide unless it is cast; later scans of such a column are thirty times slower.
+-- depends_on: {{ ref('mtr_attributed_customers__credit') }} {{ ref('mtr_revenue_movements__month') }} {{ ref('mtr_retention__month') }}
+select table_schema, table_name, column_name, data_type
+from information_schema.columns
+where
+    table_catalog = '{{ target.database }}'
+    and table_schema in ('metrics', 'features')
+    and (data_type = 'HUGEINT' or (data_type like 'DECIMAL%' and numeric_precision > 18))
