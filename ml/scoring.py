@@ -35,6 +35,8 @@ from ml.conversion.model import ConversionModel
 
 # A model older than this many days of data is trained again; a daily run in between only scores. Valid: 1 to 365.
 RETRAIN_DAYS = 30
+# Raise it when what is learned, or its state, changes: kept models of before are then trained again.
+METHOD = 2
 
 TABLES = {
     "churn": "customer_id VARCHAR, model_id VARCHAR, as_of DATE, kind VARCHAR, score DOUBLE, lower DOUBLE, upper DOUBLE, reasons VARCHAR[], is_fallback BOOLEAN, fallback_reason VARCHAR",
@@ -226,7 +228,7 @@ def keep(home: Home, question: Question, model: Any, calendar: features.Calendar
 
 
 def _fingerprint(question: Question, calendar: features.Calendar) -> str:
-    return hashlib.sha256(json.dumps([sorted(question.inputs), calendar.horizon_days]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([METHOD, sorted(question.inputs), calendar.horizon_days]).encode()).hexdigest()[:16]
 
 
 def _current(home: Home, question: Question, calendar: features.Calendar) -> tuple[Any, dict[str, Any]]:

@@ -32,7 +32,10 @@ class ValueIntervals:
 
 @dataclass
 class ClvModel:
-    """What is kept of a training; `forecast` is None when there is too little data for any."""
+    """What is kept of a training; `forecast` is None when there is too little data for any.
+
+    Levels are actual over predicted totals of past cut-offs; the naive rule gets one too, or it would be a multiple too high.
+    """
 
     forecast: PurchaseForecast | None
     is_fallback: bool
@@ -40,6 +43,8 @@ class ClvModel:
     candidate: str = "none"
     verdict: str = ""
     year_level: float = 1.0
+    naive_level: float = 1.0
+    naive_year_level: float = 1.0
     intervals: ValueIntervals | None = None
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     training_rows: int = 0
@@ -48,20 +53,18 @@ class ClvModel:
         """Columns score (365 days), predicted_90d, lower, upper (80 %), p_alive, expected_purchases (365 days), reasons, is_fallback, fallback_reason."""
         n = customers.height
         nothing = np.full(n, np.nan)
-        if self.forecast is None:
-            year, short, lower, upper, alive, purchases = same_rate_spend(customers, YEAR_DAYS), same_rate_spend(customers, SHORT_DAYS), nothing, nothing, nothing, nothing
-            reasons = pl.Series([["spent in the last 365 days: " + format(v, ".0f")] for v in customers["value_365d_amount"].to_list()], dtype=pl.List(pl.String))
-        else:
+        year, short = same_rate_spend(customers, YEAR_DAYS) * self.naive_year_level, same_rate_spend(customers, SHORT_DAYS) * self.naive_level
+        lower, upper, alive, purchases = nothing, nothing, nothing, nothing
+        reasons = customers.select(pl.concat_list(pl.format("spent in the last 365 days: {}", pl.col("value_365d_amount").round(0).cast(pl.Int64))).alias("reasons"))["reasons"]
+        if self.forecast is not None:
             found = self.forecast.predict(customers, as_of, YEAR_DAYS)
             scale = self.year_level / self.forecast.level
             alive, purchases = found["p_alive"].to_numpy(), found["expected_purchases"].to_numpy() * scale
-            year = found["value"].to_numpy() * scale
-            short = self.forecast.predict(customers, as_of, SHORT_DAYS)["value"].to_numpy()
-            lower, upper = self.intervals.around(year) if self.intervals else self._simulated(customers, as_of, scale)
-            reasons = _reasons(found, purchases)
-            if self.is_fallback:
-                year, short, lower, upper = same_rate_spend(customers, YEAR_DAYS), same_rate_spend(customers, SHORT_DAYS), nothing, nothing
-                reasons = pl.Series([["spent in the last 365 days: " + format(v, ".0f")] for v in customers["value_365d_amount"].to_list()], dtype=pl.List(pl.String))
+            if not self.is_fallback:
+                year = found["value"].to_numpy() * scale
+                short = self.forecast.predict(customers, as_of, SHORT_DAYS)["value"].to_numpy()
+                lower, upper = self.intervals.around(year) if self.intervals else self._simulated(customers, as_of, scale)
+                reasons = _reasons(found, purchases)
         return pl.DataFrame({
             "score": year, "predicted_90d": short, "lower": lower, "upper": upper, "p_alive": alive, "expected_purchases": purchases, "reasons": reasons,
             "is_fallback": pl.Series([self.is_fallback] * n, dtype=pl.Boolean), "fallback_reason": pl.Series([self.fallback_reason] * n, dtype=pl.String),

@@ -62,8 +62,9 @@ def train(customers: pl.DataFrame, calendar: Calendar, forecasts: Forecasts) -> 
         verdict = judge.verdict(candidate)
     forecast = forecasts[candidate].get(today) or next(forecasts[n][today] for n in names if today in forecasts[n])
     forecast.level = level
+    naive_level = short.naive_level(today)
     return ClvModel(forecast, not verdict.published, None if verdict.published else verdict.reason, candidate, verdict.reason, year_level,
-                    year.intervals(candidate), rows, buyers.height)
+                    naive_level, year.naive_level(today, naive_level), year.intervals(candidate), rows, buyers.height)
 
 
 class _Past:
@@ -106,6 +107,12 @@ class _Past:
             self._misses[name, at] = logs
         return self._misses[name, at]
 
+    def naive_level(self, at: date, default: float = 1.0) -> float:
+        """Actual over naive totals of the latest cut-offs whose outcome was known at `at`."""
+        known = [c for c in self.cut_offs if c + timedelta(days=self.days) <= at][-MOST_LEVEL_CUT_OFFS:]
+        naive = sum(float(self.naive[c].sum()) for c in known)
+        return float(sum(self.truth[c].sum() for c in known)) / naive if naive > 0 else default
+
     def corrected(self, name: str, cut_off: date) -> np.ndarray:
         """Predictions at the level known at that cut-off."""
         return self.predicted[name, cut_off] * self.level(name, cut_off)
@@ -136,7 +143,7 @@ class _Past:
         """Measures with intervals of every candidate and the naive rule at every cut-off."""
         rows = []
         for cut_off in self.cut_offs:
-            scores = {"naive_rule": self.naive[cut_off], **{name: self.corrected(name, cut_off) for name in names}}
+            scores = {"naive_rule": self.naive[cut_off] * self.naive_level(cut_off), **{name: self.corrected(name, cut_off) for name in names}}
             found = evaluation.intervals(evaluation.VALUE_MEASURES, self.truth[cut_off], scores, resamples=RESAMPLES)
             rows += [
                 {"candidate": name, "cut_off": cut_off, "metric": metric + suffix, "value": e.value, "lower": e.lower, "upper": e.upper, "n": e.n}
