@@ -9,9 +9,8 @@ import polars as pl
 import streamlit as st
 
 from dashboards import figures
-from dashboards.components import filters
+from dashboards.components import filters, text
 from dashboards.components import format as shown
-from dashboards.components import text
 from dashboards.components.text import safe
 
 HEIGHT = 280

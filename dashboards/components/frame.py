@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import streamlit as st
 
@@ -41,7 +41,7 @@ def explained() -> Iterator[None]:
         yield
     except RapportError as error:
         text.notice("error", f"{error.message[:1].upper()}{error.message[1:]}. {error.remedy}")
-    except Exception:
+    except Exception:  # noqa: BLE001  the edge of the page: whatever it is goes to the log, not to the visitor
         _log.exception("a part of a page could not be drawn")
         text.notice("error", UNEXPECTED)
 
@@ -59,7 +59,7 @@ def _banners(watermark: str) -> None:
     run = queries.last_run()
     if run and run["state"] in ("failed", "blocked"):
         text.notice("warning", f"The run of {run['started_at'][:16].replace('T', ' ')} UTC did not publish, so these are the numbers before it. {run['message']} Data health says what failed.")
-    age = datetime.now(timezone.utc) - datetime.fromisoformat(watermark)
+    age = datetime.now(UTC) - datetime.fromisoformat(watermark)
     if age.total_seconds() > STALE_HOURS * 3600:
         text.notice("info", f"The data end on {watermark[:10]}, {shown.plural(age.days, 'day')} ago. Periods are counted back from there.")
 

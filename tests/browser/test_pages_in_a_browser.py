@@ -31,22 +31,22 @@ def address(demo_home, tmp_path_factory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = open(tmp_path_factory.mktemp("serve") / "log", "w+", encoding="utf-8")
-    server = subprocess.Popen([sys.executable, "-m", "dashboards.server", "--server.port", str(port), "--server.address", "127.0.0.1"], cwd=ROOT / "dashboards", stdout=log, stderr=subprocess.STDOUT,
-                              env={**os.environ, "RAPPORT_HOME": str(demo_home.home), "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"})
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).read()
-                break
-            except OSError:
-                assert server.poll() is None, log.seek(0) or log.read()
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(10)
-        log.close()
+    written = tmp_path_factory.mktemp("serve") / "log"
+    with written.open("w", encoding="utf-8") as log:
+        server = subprocess.Popen([sys.executable, "-m", "dashboards.server", "--server.port", str(port), "--server.address", "127.0.0.1"], cwd=ROOT / "dashboards", stdout=log, stderr=subprocess.STDOUT,
+                                  env={**os.environ, "RAPPORT_HOME": str(demo_home.home), "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"})
+        try:
+            for _ in range(300):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).read()
+                    break
+                except OSError:
+                    assert server.poll() is None, written.read_text(encoding="utf-8")
+                    time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(10)
 
 
 @pytest.fixture(scope="module")

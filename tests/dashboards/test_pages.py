@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -66,7 +66,7 @@ def test_a_link_that_asks_for_what_is_not_there_is_answered_with_the_default_and
 
 
 def test_pages_tell_of_a_run_that_could_not_publish(make_home, show, html, say_last_run):
-    home = make_home(watermark=datetime.now(timezone.utc).replace(tzinfo=None))
+    home = make_home(watermark=datetime.now(UTC).replace(tzinfo=None))
     assert "did not publish" not in html(show(home, "overview"))
     say_last_run(home, "blocked", "1 check failed.")
     assert "did not publish, so these are the numbers before it. 1 check failed." in html(show(home, "overview"))
@@ -76,7 +76,7 @@ def test_pages_tell_of_a_run_that_could_not_publish(make_home, show, html, say_l
 
 def test_pages_tell_when_the_data_are_old(make_home, empty_home, show, html):
     assert "The data end on 2026-03-01" in html(show(empty_home, "overview"))
-    fresh = make_home(watermark=datetime.now(timezone.utc).replace(tzinfo=None))
+    fresh = make_home(watermark=datetime.now(UTC).replace(tzinfo=None))
     assert "The data end on" not in html(show(fresh, "overview"))
 
 
