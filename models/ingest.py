@@ -214,7 +214,8 @@ def parse_sql(contract: Contract, relation: str, delivered: dict[str, str]) -> s
     return f"""
         WITH typed AS (SELECT *, {', '.join(typed)} FROM {relation})
         SELECT {', '.join(out)}, {own_custom} AS _custom, _row_number, _file, {key} AS row_key, {fingerprint} AS _row_hash,
-               list_filter([{', '.join(reasons)}], reason -> reason IS NOT NULL) AS reasons, {raw} AS raw
+               list_filter([{', '.join(reasons)}], reason -> reason IS NOT NULL) AS reasons,
+               CASE WHEN len(reasons) > 0 THEN {raw} END AS raw
         FROM typed"""
 
 

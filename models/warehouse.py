@@ -79,7 +79,13 @@ def _connect(path: str, *, read_only: bool = False, memory_limit: str | None = N
     if temporary:
         config["temp_directory"] = str(temporary)
     con = duckdb.connect(path, read_only=read_only, config=config)
-    con.execute("SET TimeZone = 'UTC'")
+    try:
+        con.execute("SET GLOBAL TimeZone = 'UTC'")
+        con.execute("SET TimeZone = 'UTC'")
+    except duckdb.InvalidInputException:      # another connection of this process has locked the configuration, with UTC in it
+        if con.execute("SELECT current_setting('TimeZone')").fetchone() != ("UTC",):
+            con.close()
+            raise
     return con
 
 

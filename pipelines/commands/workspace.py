@@ -108,11 +108,10 @@ def serve(home: HomeOption = None, port: Annotated[int, typer.Option(help="Port 
           address: Annotated[str, typer.Option(help="Interface to listen on; 0.0.0.0 only behind a proxy with authentication.")] = "127.0.0.1") -> None:
     """Show the pages until stopped (Ctrl-C)."""
     place = find_home(home).require()
-    script = Path(__file__).resolve().parent.parent.parent / "dashboards" / "app.py"
+    folder = Path(__file__).resolve().parent.parent.parent / "dashboards"      # Streamlit looks there for .streamlit/config.toml (theme, limits)
     print(f"Rapport is served at http://{'localhost' if address == '127.0.0.1' else address}:{port}", flush=True)
-    command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port), "--server.address", address, "--server.headless", "true",
+    command = [sys.executable, "-m", "dashboards.server", "--server.port", str(port), "--server.address", address, "--server.headless", "true",
                "--browser.gatherUsageStats", "false", "--client.toolbarMode", "minimal", "--server.fileWatcherType", "none"]
-    folder = script.parent      # Streamlit looks for .streamlit/config.toml (theme, limits) where it is started
     sys.exit(subprocess.run(command, cwd=folder, env=environment.child_environment(RAPPORT_HOME=str(place.root), PYTHONPATH=str(folder.parent)), check=False).returncode)
 
 

@@ -235,7 +235,7 @@ class _Order:
 
     @property
     def is_valued(self) -> bool:
-        return self.net > 0 and self.refunded < self.net
+        return self.net > 0 and self.net - self.refunded > Decimal("0.005")   # several conversions of parts may leave a rest below half a cent
 
 
 def _orders(frames: Frames, settings: Settings, people: _People, money: _Money) -> list[_Order]:
@@ -384,6 +384,13 @@ def clv_historic(frames: Frames, settings: Settings, start: date, end: date) -> 
     value = historic_value(frames, settings, end)
     first = _context(frames, settings).first_order
     cohort = [value[customer] for customer, moment in first.items() if start <= settings.local_day(moment) < end]
+    return sum(cohort) / len(cohort) if cohort else None
+
+
+def clv_historic_of_acquired(frames: Frames, settings: Settings, start: date, end: date) -> float | None:
+    """Historic part of CLV as asked today: mean value up to the watermark of the customers first acquired in `[start, end)`."""
+    value = historic_value(frames, settings, _day_after(settings))
+    cohort = [value.get(customer, 0.0) for customer, day in first_acquired(frames, settings).items() if start <= day < end]
     return sum(cohort) / len(cohort) if cohort else None
 
 

@@ -85,4 +85,5 @@ terms as (
 
 select terms.*, {{ rate_of('rates', 'terms.currency') }} as rate_to_reporting
 from terms
-{{ join_rate('rates', 'terms.currency', 'terms.valid_from_date') }}
+{# a term that begins later is worth what the newest rate says #}
+{{ join_rate('rates', 'terms.currency', 'least(terms.valid_from_date, ' ~ local_date(setting('as_of')) ~ ')') }}
