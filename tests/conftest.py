@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -71,8 +72,14 @@ def build_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Cli]:
 
 
 @pytest.fixture(scope="session")
-def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """A small demo company, simulated, built and published once."""
-    cli = Cli(tmp_path_factory.mktemp("demo") / "home")
-    cli.run("demo", "--customers", "400", "--seed", "11", "--no-serve")
+def demo_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Cli:
+    """A small demo company, simulated, built and published once for all worker processes; tests only read it."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base if worker_id == "master" else base.parent) / "demo_company"
+    with open(place.with_suffix(".lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cli, done = Cli(place / "home"), place / "built"
+        if not done.exists():
+            cli.run("demo", "--customers", "400", "--seed", "11", "--no-serve")
+            done.touch()
     return cli

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("fixtures")
 
 
 def f1() -> dict[str, list[dict[str, Any]]]:

@@ -15,7 +15,6 @@ from data_contracts.contract import load_contracts
 from data_contracts.environment import Home
 from models import metrics, warehouse
 
-pytestmark = pytest.mark.xdist_group("demo")
 
 # clv is predicted; its historic part is compared instead
 COMPARED = {"cac": "cac", "clv": "clv__historic", "churn_rate": "churn_rate", "sales_conversion_rate": "sales_conversion_rate", "average_order_value": "average_order_value", "csat": "csat",
@@ -27,7 +26,7 @@ COMPARED = {"cac": "cac", "clv": "clv__historic", "churn_rate": "churn_rate", "s
 def company(demo_home):
     """(frames of landed rows, settings of the oracle, home)."""
     home = Home(demo_home.home)
-    with warehouse.writing(home) as con:
+    with warehouse.writing(home, wait_seconds=120) as con:
         frames = {entity: con.execute(f"SELECT * FROM landing.{entity}").pl() for entity in load_contracts()}
         members = con.execute("SELECT node_type, source_id, customer_id FROM identity.members").pl()
         (watermark,) = con.execute("SELECT watermark FROM ops.settings").fetchone()

@@ -52,7 +52,6 @@ def test_a_command_of_the_readme_exists_with_its_options(arguments):
     command.make_context(context.info_name, list(words), parent=context.parent)
 
 
-@pytest.mark.xdist_group("demo")
 @pytest.mark.parametrize("arguments", [a for a in commands() if named(a) in READING], ids=" ".join)
 def test_a_reading_command_of_the_readme_answers(arguments, demo_home: Cli, tmp_path: Path):
     if "--home" in arguments:
