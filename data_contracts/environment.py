@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
@@ -115,7 +116,7 @@ class Home:
     def exists(self) -> bool:
         return self.workspace_file.exists()
 
-    def require(self) -> "Home":
+    def require(self) -> Home:
         """This home, or an error that says how to make one."""
         if not self.exists:
             raise UsageError(f"there is no Rapport home at {self.root}",

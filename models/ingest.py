@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -118,7 +119,7 @@ def write_settings(con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of: 
     columns = ", ".join(f"CAST(? AS {kinds[type(v)]}) AS {quoted(n)}" for n, v in values.items())
     bound = [list(v) if isinstance(v, tuple) else v for v in values.values()]
     con.execute(f"CREATE OR REPLACE TABLE ops.settings AS SELECT {columns}, CAST(? AS TIMESTAMP) AS as_of, CAST(? AS TIMESTAMP) AS watermark, CAST(? AS TIMESTAMP) AS built_at",
-                [*bound, as_of, watermark, datetime.now(timezone.utc).replace(tzinfo=None)])
+                [*bound, as_of, watermark, datetime.now(UTC).replace(tzinfo=None)])
 
 
 # -- parsing -----------------------------------------------------------------------------------------------------------
@@ -349,41 +350,54 @@ def overall_watermark(con: duckdb.DuckDBPyConnection, as_of: datetime) -> dateti
 
 # -- quarantine, as people see it --------------------------------------------------------------------------------------
 
+def _rows_without_rate(con: duckdb.DuckDBPyConnection) -> str:
+    """A relation of the rows that the marts left out for want of an exchange rate; without rows before the first build."""
+    built = con.execute("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'intermediate' AND table_name = 'int_missing_rates'").fetchone()[0]
+    return f"""(
+        SELECT left(md5(concat_ws('|', 'rate', source, entity, key)), 16) AS quarantine_id, source, entity, key, currency, 'currency' AS field, 'has no exchange rate: ' || currency AS reason,
+               CAST(to_json({{'key': key, 'date': date, 'currency': currency, 'amount': amount}}) AS VARCHAR) AS raw
+        FROM {"intermediate.int_missing_rates" if built else "(SELECT NULL AS source, NULL AS entity, NULL AS key, NULL AS date, NULL AS currency, NULL AS amount) WHERE false"})"""
+
+
 def missing_rates(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, int]]:
     """(entity, currency, rows) left out of the marts because no exchange rate is known for them."""
-    known = con.execute("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'intermediate' AND table_name = 'int_missing_rates'").fetchone()[0]
-    return con.execute("SELECT entity, currency, count(*) FROM intermediate.int_missing_rates GROUP BY ALL ORDER BY ALL").fetchall() if known else []
+    return con.execute(f"SELECT entity, currency, count(*) FROM {_rows_without_rate(con)} GROUP BY ALL ORDER BY ALL").fetchall()
 
 
 def summarise_quarantine(con: duckdb.DuckDBPyConnection) -> None:
-    """Write `ops.quarantine_summary`, the part of the quarantine that snapshots carry: counts by reason, no value of a row.
-
-    Rows that the marts left out for want of an exchange rate are counted with it.
-    """
-    missing = con.execute("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'intermediate' AND table_name = 'int_missing_rates'").fetchone()[0]
-    rates = "UNION ALL SELECT source, entity, 'currency', 'has no exchange rate: ' || currency, count(*), NULL FROM intermediate.int_missing_rates GROUP BY ALL" if missing else ""
-    con.execute(f"""
-        CREATE OR REPLACE TABLE ops.quarantine_summary AS
-        SELECT source, entity, reason.field AS field, reason.reason AS reason, count(*) AS rows, min(first_seen_at) AS first_seen_at
-        FROM (SELECT *, unnest(reasons) AS reason FROM quarantine.rows WHERE status = 'open') GROUP BY ALL {rates}""")
+    """Write `ops.quarantine_summary`, the part of the quarantine that snapshots carry: counts by reason, no value of a row."""
+    con.register("_open_reasons", quarantine_summary(con).drop("status").to_arrow())
+    con.execute("CREATE OR REPLACE TABLE ops.quarantine_summary AS SELECT * FROM _open_reasons")
+    con.unregister("_open_reasons")
 
 
 def quarantine_summary(con: duckdb.DuckDBPyConnection, include_resolved: bool = False) -> pl.DataFrame:
-    """Rows by source, entity, field, reason and status, most first. A row with two reasons counts under both."""
-    return con.execute("""
+    """Rows by source, entity, field, reason and status, most first. A row with two reasons counts under both.
+
+    Rows that the last build left out for want of an exchange rate are among them; a rate that arrives takes them out again.
+    """
+    return con.execute(f"""
         SELECT source, entity, reason.field AS field, reason.reason AS reason, status, count(*) AS rows, min(first_seen_at) AS first_seen_at
-        FROM (SELECT *, unnest(reasons) AS reason FROM quarantine.rows WHERE $everything OR status = 'open')
-        GROUP BY ALL ORDER BY rows DESC, source, entity, field, reason""", {"everything": include_resolved}).pl()
+        FROM (SELECT *, unnest(reasons) AS reason FROM quarantine.rows WHERE $everything OR status = 'open') GROUP BY ALL
+        UNION ALL
+        SELECT source, entity, field, reason, 'open', count(*), NULL FROM {_rows_without_rate(con)} GROUP BY ALL
+        ORDER BY rows DESC, source, entity, field, reason""", {"everything": include_resolved}).pl()
 
 
 def quarantine_rows(con: duckdb.DuckDBPyConnection, identifier: str | None, source: str | None, entity: str | None, limit: int) -> pl.DataFrame:
-    """Quarantined rows with their reasons as sentences. `identifier` may be the beginning of an id."""
-    return con.execute("""
-        SELECT quarantine_id, source, entity, file, row_number, list_aggregate(list_transform(reasons, r -> concat_ws(' ', r.field, r.reason)), 'string_agg', '; ') AS reasons,
-               raw, status, first_seen_at
-        FROM quarantine.rows
+    """Quarantined rows with their reasons as sentences. `identifier` may be the beginning of an id.
+
+    Of a row without an exchange rate `raw` holds its key, day, currency and amount: it kept its contract and stands in landing.
+    """
+    return con.execute(f"""
+        SELECT * FROM (
+            SELECT quarantine_id, source, entity, file, row_number,
+                   list_aggregate(list_transform(reasons, r -> concat_ws(' ', r.field, r.reason)), 'string_agg', '; ') AS reasons, raw, status, first_seen_at
+            FROM quarantine.rows
+            UNION ALL
+            SELECT quarantine_id, source, entity, NULL, NULL, concat_ws(' ', field, reason), raw, 'open', NULL FROM {_rows_without_rate(con)})
         WHERE ($id IS NULL AND status = 'open' OR starts_with(quarantine_id, $id)) AND ($source IS NULL OR source = $source) AND ($entity IS NULL OR entity = $entity)
-        ORDER BY first_seen_at, source, entity, file, row_number LIMIT $limit""",
+        ORDER BY first_seen_at, source, entity, file, row_number, quarantine_id LIMIT $limit""",
         {"id": identifier, "source": source, "entity": entity, "limit": limit}).pl()
 
 

@@ -15,11 +15,12 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 import duckdb
 
@@ -113,7 +114,7 @@ def locked(home: Home, wait_seconds: float = 0.0) -> Iterator[None]:
             _held[key] = (count + 1, handle)
         else:
             home.make_folders()
-            handle = open(key, "a+", encoding="utf-8")
+            handle = open(key, "a+", encoding="utf-8")  # noqa: SIM115  held for as long as the lock is
             deadline = time.monotonic() + wait_seconds
             while True:
                 try:
@@ -129,7 +130,7 @@ def locked(home: Home, wait_seconds: float = 0.0) -> Iterator[None]:
                     time.sleep(0.2)
             handle.seek(0)
             handle.truncate()
-            handle.write(f"process {os.getpid()} since {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC")
+            handle.write(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
             handle.flush()
             _held[key] = (1, handle)
     try:
@@ -225,7 +226,7 @@ def publish(home: Home, run_id: str, as_of: datetime, watermark: datetime, warni
     The file is checkpointed, closed, counted against the warehouse and synced before the pointer moves; whatever fails
     before that leaves the former snapshot current. Raises RapportError when a table came out short.
     """
-    created = datetime.now(timezone.utc)
+    created = datetime.now(UTC)
     snapshot_id = f"{created:%Y%m%dT%H%M%S}Z-{secrets.token_hex(3)}"
     building = home.serving / f".building-{snapshot_id}.duckdb"
     for stale in home.serving.glob(".building-*"):
@@ -266,7 +267,7 @@ def publish(home: Home, run_id: str, as_of: datetime, watermark: datetime, warni
 
 
 def _iso(instant: datetime) -> str:
-    return instant.replace(tzinfo=timezone.utc).isoformat(timespec="seconds")
+    return instant.replace(tzinfo=UTC).isoformat(timespec="seconds")
 
 
 def _retire(home: Home, keep: int) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import duckdb
 
@@ -45,7 +46,7 @@ class LoadOutcome:
 
 def utc_now() -> datetime:
     """The present instant, naive UTC, as DuckDB's TIMESTAMP columns hold it."""
-    return datetime.now(timezone.utc).replace(tzinfo=None)
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def landed(home: Home, source: str) -> list[LandedBatch]:
@@ -62,7 +63,7 @@ def extract_source(home: Home, declaration: SourceDeclaration, settle_seconds: f
     earlier = landed(home, declaration.name)
     seen = {record["sha256"] for batch in earlier for record in batch.manifest["files"]}
     state = next((b.manifest["state"] for b in reversed(earlier) if b.manifest.get("state")), {})
-    batch_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
+    batch_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
     return base.extract(declaration, home, batch_id, seen, settle_seconds=settle_seconds, state=state)
 
 
@@ -131,7 +132,7 @@ def record_state(home: Home, con: duckdb.DuckDBPyConnection, declarations: list[
         if not batches:
             continue
         last = batches[-1].manifest
-        extracted = datetime.fromisoformat(last["extracted_at"]).astimezone(timezone.utc).replace(tzinfo=None)
+        extracted = datetime.fromisoformat(last["extracted_at"]).astimezone(UTC).replace(tzinfo=None)
         is_live = bool(last["is_live"])
         reach = extracted if is_live else (as_of if is_stated else ingest.event_watermark(con, declaration.name, extracted))
         if reach is not None:
@@ -155,7 +156,7 @@ def replay(home: Home, identifiers: list[str] | None, source: str | None, entity
             if (source and source != of_source) or (entity and entity != of_entity):
                 continue
             declaration = home.source(of_source)
-            batch_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}-replay"
+            batch_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-replay"
             folder = home.landing / of_source / batch_id
             folder.mkdir(parents=True)
             file = folder / f"{of_entity}.parquet"

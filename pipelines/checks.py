@@ -33,7 +33,7 @@ class Verdict:
     is_passed = property(lambda self: not self.failures)
 
     @classmethod
-    def empty(cls, entity: str) -> "Verdict":
+    def empty(cls, entity: str) -> Verdict:
         return cls(entity)
 
 
@@ -101,7 +101,7 @@ def record_landing(home: Home, run_id: str, verdicts: dict[str, Verdict], volume
 def describe_failures(con: duckdb.DuckDBPyConnection, run_id: str) -> list[dict[str, object]]:
     """The failed checks of a run, errors first."""
     found = con.execute("SELECT check_name, subject, severity, failing_rows, detail FROM ops.check_results WHERE run_id = ? AND NOT is_passed ORDER BY severity, subject", [run_id]).fetchall()
-    return [dict(zip(("check", "subject", "severity", "failing_rows", "detail"), row)) for row in found]
+    return [dict(zip(("check", "subject", "severity", "failing_rows", "detail"), row, strict=True)) for row in found]
 
 
 def as_json(failures: list[dict[str, object]]) -> str:

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the last resort: told with its traceback, exit code 70
         shown = getattr(error, "show", None)
         if shown is not None:                     # the command line itself was wrong: click says how
             shown()

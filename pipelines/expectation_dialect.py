@@ -6,8 +6,9 @@ of range" on every expectation). With statements that commit by themselves there
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any
 
 import duckdb
 from duckdb_engine import ConnectionWrapper, Dialect

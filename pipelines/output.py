@@ -6,10 +6,11 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, Sequence
+from typing import Any, Literal
 
 import polars as pl
 from rich.console import Console
@@ -101,11 +102,18 @@ def emit(frame: pl.DataFrame, form: str = "table", output: Path | None = None, t
 
 def _print_table(frame: pl.DataFrame, title: str | None, output: Path | None) -> None:
     table = Table(title=title, title_justify="left", header_style="bold")
-    for name, kind in zip(frame.columns, frame.dtypes):
+    for name, kind in zip(frame.columns, frame.dtypes, strict=True):
         table.add_column(name, justify="right" if kind.is_numeric() else "left", overflow="fold")
     for row in frame.head(SHOWN_ROWS).iter_rows():
         table.add_row(*[_shown(v) for v in row])
-    console = Console(file=open(output, "w", encoding="utf-8") if output else None, markup=False, width=None if sys.stdout.isatty() and not output else 160)
+    if output is None:
+        _render(Console(markup=False, width=None if sys.stdout.isatty() else 160), table, frame)
+        return
+    with open(output, "w", encoding="utf-8") as file:
+        _render(Console(file=file, markup=False, width=160), table, frame)
+
+
+def _render(console: Console, table: Table, frame: pl.DataFrame) -> None:
     console.print(table if frame.width else "(no columns)")
     if frame.height == 0:
         console.print("(no rows)")

@@ -1,8 +1,8 @@
 """What every asset of a run shares: the home, the instant the run speaks of, the writing lock for as long as the run lasts."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
-from typing import Iterator
+from datetime import UTC, datetime
 
 from dagster import ConfigurableResource, InitResourceContext
 from pydantic import PrivateAttr
@@ -48,5 +48,5 @@ class RunContext(ConfigurableResource):
         """The instant the run speaks of, naive UTC."""
         if self.as_of:
             stated = datetime.fromisoformat(self.as_of)
-            return stated.astimezone(timezone.utc).replace(tzinfo=None) if stated.tzinfo else stated
+            return stated.astimezone(UTC).replace(tzinfo=None) if stated.tzinfo else stated
         return self._now or utc_now()

@@ -9,7 +9,7 @@ import json
 import shutil
 import uuid
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def instance_folder(home: Home) -> Path:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _free_dead_runs(instance: Any) -> None:
@@ -64,7 +64,7 @@ def parse_instant(text: str | None) -> datetime | None:
         stated = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"{text!r} is no ISO time", field="--as-of", remedy="Write 2026-11-22 or 2026-11-22T08:00:00+01:00.") from None
-    return stated.astimezone(timezone.utc).replace(tzinfo=None) if stated.tzinfo else stated
+    return stated.astimezone(UTC).replace(tzinfo=None) if stated.tzinfo else stated
 
 
 def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, only: str | None = None) -> RunRecord:
@@ -105,7 +105,8 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
 
 def _execute(home: Home, record: RunRecord, as_of: str | None, full_refresh: bool, only: str | None) -> None:
     with PROGRESS.stage("load the graph"), environment.exported(DAGSTER_HOME=str(instance_folder(home))):
-        from dagster import DagsterInstance, RunsFilter, define_asset_job, in_process_executor, AssetSelection
+        from dagster import AssetSelection, DagsterInstance
+
         from pipelines.definitions import JOB, build_definitions
         from pipelines.schedules import today
         definitions = build_definitions(home, as_of or "", full_refresh)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dagster import DefaultSensorStatus, RunRequest, ScheduleDefinition, SensorDefinition, SensorEvaluationContext, SkipReason
@@ -23,7 +23,7 @@ def daily_schedule(home: Home, job_name: str) -> ScheduleDefinition:
 
 def today() -> str:
     """The partition of the present day (UTC)."""
-    return f"{datetime.now(timezone.utc):%Y-%m-%d}"
+    return f"{datetime.now(UTC):%Y-%m-%d}"
 
 
 def _watched(declaration: SourceDeclaration) -> list[Path]:
@@ -45,7 +45,7 @@ def new_files_sensor(home: Home, job_name: str) -> SensorDefinition:
     """Asks for a run when a file of a file source is newer than the last one seen and has stopped changing."""
     def look(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         last = float(context.cursor or 0)
-        now = datetime.now(timezone.utc).timestamp()
+        now = datetime.now(UTC).timestamp()
         times = [f.stat().st_mtime for d in home.sources() if d.type in FILE_TYPES for f in _watched(d)]
         settled = [t for t in times if last < t <= now - SETTLE_SECONDS]
         if not settled:

@@ -80,7 +80,7 @@ class Group:
     """Conditions joined: `all` of them, `any` of them, `none` of them."""
 
     mode: str
-    members: tuple["Condition", ...]
+    members: tuple[Condition, ...]
 
 
 Condition = Union[AttributeCondition, BehaviourCondition, Group]

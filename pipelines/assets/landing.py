@@ -1,7 +1,18 @@
 """Sources and landing: extract every declared source, take the batches in, hold what landed to its contract."""
 
-from dagster import (AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetExecutionContext, AssetKey, AssetsDefinition, AssetSpec,
-                     DailyPartitionsDefinition, MaterializeResult, asset, multi_asset)
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    AssetSpec,
+    DailyPartitionsDefinition,
+    MaterializeResult,
+    asset,
+    multi_asset,
+)
 
 from data_contracts.contract import load_contracts
 from data_contracts.environment import SourceDeclaration

@@ -1,10 +1,11 @@
 """Identity and the dbt layers: every model an asset, every dbt test a check of it."""
 
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
-from dagster import (AssetCheckResult, AssetCheckSeverity, AssetExecutionContext, AssetKey, AssetsDefinition, AssetSpec, MaterializeResult, multi_asset)
+from dagster import AssetCheckResult, AssetCheckSeverity, AssetExecutionContext, AssetKey, AssetsDefinition, AssetSpec, MaterializeResult, multi_asset
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
-from dagster_dbt.asset_utils import get_asset_check_key_for_test, get_asset_key_for_model
+from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from data_contracts.contract import load_contracts
 from data_contracts.environment import Home

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -83,6 +82,7 @@ def source_list(types: Annotated[bool, typer.Option("--types", help="List the ty
                 form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
     """The declared sources and what each last delivered."""
     import polars as pl
+
     from pipelines.output import emit
     from pipelines.sources import base
     if types:
@@ -122,6 +122,7 @@ def run(home: HomeOption = None,
 def snapshot_list(form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
     """Published snapshots, newest first."""
     import polars as pl
+
     from models import warehouse
     from pipelines.output import emit
     place = find_home(home).require()
@@ -183,6 +184,7 @@ def quarantine_replay(identifiers: Annotated[Optional[list[str]], typer.Argument
 
 def _prepared(home: Path | None) -> Any:
     from contextlib import contextmanager
+
     from models import ingest, warehouse
 
     @contextmanager

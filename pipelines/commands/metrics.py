@@ -66,6 +66,7 @@ def _registry(home: Path | None) -> Any:
 def metric_list(form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
     """Every metric with its unit, variants and dimensions."""
     import polars as pl
+
     from pipelines.output import emit
     rows = [{"metric": m.id, "label": m.label, "group": m.group, "unit": m.unit, "direction": m.direction, "default_variant": m.default_variant,
              "variants": ", ".join(m.variants), "dimensions": ", ".join(m.dimensions), "owner": m.owner} for m in _registry(home).values()]
@@ -77,7 +78,9 @@ def metric_show(name: Annotated[str, typer.Argument(help="A metric id, e.g. chur
                 form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
     """What a metric means: definition, unit, direction, variants, completeness, dimensions, owner."""
     from difflib import get_close_matches
+
     import polars as pl
+
     from pipelines.output import emit
     known = _registry(home)
     if name not in known:

@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
 def segment_list(form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
     """Saved segments with their size on the published snapshot."""
     import polars as pl
+
     from models import warehouse
     from models.segments import compiler, grammar
     from pipelines.output import emit

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from data_contracts import environment
-from data_contracts.environment import Home, find_home
+from data_contracts.environment import find_home
 from data_contracts.errors import RapportError, UsageError
 from pipelines.commands.options import HomeOption
 
@@ -72,8 +72,9 @@ def demo(home: HomeOption = None,
 
 
 def _tell(record: object) -> None:
-    from pipelines.progress import PROGRESS
     import time
+
+    from pipelines.progress import PROGRESS
     print(f"{record.state}: snapshot {record.snapshot_id} after {time.monotonic() - PROGRESS.started:.0f} s")
 
 

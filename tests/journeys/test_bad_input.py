@@ -5,11 +5,10 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
-
-from models import warehouse
-from data_contracts.environment import Home
-
 from conftest import Cli, write_csv
+
+from data_contracts.environment import Home
+from models import warehouse
 
 ORDERS = [{"order_id": f"o{n}", "contact_id": f"c{n % 7}", "ordered_at": f"2026-0{1 + n % 9}-11T10:00:00Z", "net_amount": "10.00", "currency": "USD"} for n in range(60)]
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 
-
 def f1() -> dict[str, list[dict[str, Any]]]:
     """Opening book A 100, B 100, C 100; in October A 150, B 60, C cancels, D (churned in August) returns at 30, E is new at 80."""
     def subscription(name: str, amount: int, started: str, ended: str = "", number: int = 1) -> dict[str, Any]:

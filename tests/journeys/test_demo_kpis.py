@@ -15,7 +15,6 @@ from data_contracts.contract import load_contracts
 from data_contracts.environment import Home
 from models import metrics, warehouse
 
-
 # clv is predicted; its historic part is compared instead
 COMPARED = {"cac": "cac", "clv": "clv__historic", "churn_rate": "churn_rate", "sales_conversion_rate": "sales_conversion_rate", "average_order_value": "average_order_value", "csat": "csat",
             "interaction_frequency": "interaction_frequency", "funnel_conversion_rate": "funnel_conversion_rate", "retention_rate": "retention_rate",

@@ -9,8 +9,6 @@ from pathlib import Path
 import click
 import pytest
 import typer
-
-
 from conftest import ROOT, Cli
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
