@@ -364,24 +364,27 @@ def missing_rates(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, int]]:
     return con.execute(f"SELECT entity, currency, count(*) FROM {_rows_without_rate(con)} GROUP BY ALL ORDER BY ALL").fetchall()
 
 
+def _counted_reasons(con: duckdb.DuckDBPyConnection) -> str:
+    """A relation of the quarantine by source, entity, field, reason and status. A row with two reasons counts under both."""
+    return f"""(
+        SELECT source, entity, reason.field AS field, reason.reason AS reason, status, count(*) AS rows, min(first_seen_at) AS first_seen_at
+        FROM (SELECT *, unnest(reasons) AS reason FROM quarantine.rows) GROUP BY ALL
+        UNION ALL
+        SELECT source, entity, field, reason, 'open', count(*), NULL FROM {_rows_without_rate(con)} GROUP BY ALL)"""
+
+
 def summarise_quarantine(con: duckdb.DuckDBPyConnection) -> None:
     """Write `ops.quarantine_summary`, the part of the quarantine that snapshots carry: counts by reason, no value of a row."""
-    con.register("_open_reasons", quarantine_summary(con).drop("status").to_arrow())
-    con.execute("CREATE OR REPLACE TABLE ops.quarantine_summary AS SELECT * FROM _open_reasons")
-    con.unregister("_open_reasons")
+    con.execute(f"CREATE OR REPLACE TABLE ops.quarantine_summary AS SELECT * EXCLUDE (status) FROM {_counted_reasons(con)} WHERE status = 'open'")
 
 
 def quarantine_summary(con: duckdb.DuckDBPyConnection, include_resolved: bool = False) -> pl.DataFrame:
-    """Rows by source, entity, field, reason and status, most first. A row with two reasons counts under both.
+    """Rows by source, entity, field, reason and status, most first.
 
     Rows that the last build left out for want of an exchange rate are among them; a rate that arrives takes them out again.
     """
-    return con.execute(f"""
-        SELECT source, entity, reason.field AS field, reason.reason AS reason, status, count(*) AS rows, min(first_seen_at) AS first_seen_at
-        FROM (SELECT *, unnest(reasons) AS reason FROM quarantine.rows WHERE $everything OR status = 'open') GROUP BY ALL
-        UNION ALL
-        SELECT source, entity, field, reason, 'open', count(*), NULL FROM {_rows_without_rate(con)} GROUP BY ALL
-        ORDER BY rows DESC, source, entity, field, reason""", {"everything": include_resolved}).pl()
+    return con.execute(f"SELECT * FROM {_counted_reasons(con)} WHERE $everything OR status = 'open' ORDER BY rows DESC, source, entity, field, reason",
+                       {"everything": include_resolved}).pl()
 
 
 def quarantine_rows(con: duckdb.DuckDBPyConnection, identifier: str | None, source: str | None, entity: str | None, limit: int) -> pl.DataFrame:
