@@ -34,14 +34,16 @@ def values() -> dict[str, Rows]:
                    order("a4", "2025-01-13", "500.00", "aov4", channel="aov", status="Cancelled"), order("a5", "2025-01-14", "60.00"), order("a6", "2025-01-20", "40.00", "aov6", channel="aov"),
                    order("a7", "2025-02-10", "90.00", "aov7", channel="aov")],
         "refunds": [{"refund_id": f"r{n}", "order_id": of, "contact_id": contact, "refunded_at": f"{day}T12:00:00Z", "amount": amount, "currency": "EUR"} for n, (of, contact, day, amount) in enumerate(
-            [("a1", None, "2025-02-05", "30.00"), ("a2", None, "2025-02-06", "200.00"), ("a6", None, "2025-01-25", "10.00"), (None, "aov7", "2025-02-20", "15.00")])],
+            [("a1", None, "2025-02-05", "30.00"), ("a2", None, "2025-02-06", "200.00"), ("a6", None, "2025-01-25", "10.00"), (None, "aov7", "2025-02-20", "15.00"),
+             ("a4", None, "2025-03-05", "500.00"), *(("l3", None, f"2025-04-2{n}", amount) for n, amount in enumerate(("33.33", "33.33", "33.34"))),
+             ("t_test1", None, "2025-06-20", "10.00"), ("t_deleted", None, "2025-06-20", "10.00"), ("like0", None, "2026-12-05", "10.00"), ("unheard_of", None, "2024-12-20", "5.00")])],
     }
 
 
 def lines() -> dict[str, Rows]:
     """April 2025: an order without a net amount, and one whose net amount differs from its lines."""
     return {
-        "orders": [order("l1", "2025-04-03", None, "line1", discount_amount="4.00"), order("l2", "2025-04-04", "99.00", "line2")],
+        "orders": [order("l1", "2025-04-03", None, "line1", discount_amount="4.00"), order("l2", "2025-04-04", "99.00", "line2"), order("l3", "2025-04-10", "100.00", "line3")],
         "order_lines": [{"order_id": "l1", "line_id": "1", "quantity": 2, "unit_price": "10.00"}, {"order_id": "l1", "line_id": "2", "quantity": 1, "unit_price": "5.00", "discount_amount": "1.00"},
                         {"order_id": "l2", "line_id": "1", "quantity": 1, "unit_price": "10.00"}],
     }
@@ -52,7 +54,7 @@ def currencies() -> dict[str, Rows]:
     def rate(day: str, base: str, quote: str, value: str) -> dict[str, Any]:
         return {"rate_date": day, "base_currency": base, "quote_currency": quote, "rate": value}
     return {
-        "exchange_rates": [rate("2025-05-01", "USD", "EUR", "0.9"), rate("2025-05-10", "USD", "EUR", "0.8"), rate("2025-05-01", "EUR", "GBP", "0.8"), rate("2025-05-01", "USD", "JPY", "150")],
+        "exchange_rates": [rate("2025-05-01", "USD", "EUR", "0.9"), rate("2025-05-10", "USD", "EUR", "0.8"), rate("2025-11-15", "USD", "EUR", "0.7"), rate("2025-05-01", "EUR", "GBP", "0.8"), rate("2025-05-01", "USD", "JPY", "150")],
         "orders": [order("c1", "2025-05-05", "100.00", "cur1", currency="USD"), order("c2", "2025-05-12", "100.00", "cur2", currency="USD"), order("c3", "2025-05-08", "80.00", "cur3", currency="GBP"),
                    order("c4", "2025-05-09", "100.00", "cur4", currency="CHF"), order("c5", "2025-05-06", "15000", "cur5", currency="JPY"), order("c6", "2025-04-30", "100.00", "cur6", currency="USD"),
                    order("c7", "2025-05-09T22:30:00Z", "10.00", "cur7", currency="USD")],
@@ -86,11 +88,13 @@ def sales() -> dict[str, Rows]:
     def lead(name: str, created: str, converted: str = "") -> dict[str, Any]:
         return {"lead_id": name, "channel": "window", "created_at": f"{created}T10:00:00Z", "converted_at": converted and f"{converted}T10:00:00Z"}
     return {
+        "pipeline_stages": [{"pipeline": "staged", "stage": stage, "position": n, "is_won": stage == "Signed", "is_lost": stage == "Dropped"} for n, stage in enumerate(("New", "Signed", "Dropped"), 1)],
         "deals": [deal("d1", 100, "2025-01-10", "2025-02-09", "Won"), deal("d2", 500, "2025-01-01", "2025-02-15", "Won"), deal("d3", 200, "2025-01-05", "2025-02-20", "Lost"), deal("d4", 999, "2025-02-01"),
                   deal("d5", 800, "2025-01-05", "2025-02-21", "Won", is_test="true"), deal("d6", 700, "2025-01-05", "2025-02-22", "Won", deleted_at="2025-02-23T10:00:00Z"),
+                  deal("p1", 100, "2025-05-01", "2025-05-10", stage="Signed", pipeline="staged"), deal("p2", 200, "2025-05-01", "2025-05-11", stage="Dropped", pipeline="staged", currency="USD"),
                   deal("d7", 600, "2025-01-05", "2025-02-21", "Won", merged_into_id="d1"), deal("d8", 100, "2025-03-20", "2025-03-10", "Won")],
         "leads": [lead("w1", "2025-08-01", "2025-08-11"), lead("w2", "2025-08-02", "2025-12-01"), lead("w3", "2025-08-03"), lead("w4", "2025-08-04", "2025-11-01"),
-                  lead("w5", "2025-07-20", "2025-08-10"), lead("w6", "2025-07-21", "2025-08-12"), lead("w7", "2026-11-02", "2026-11-05")],
+                  lead("w5", "2025-07-20", "2025-08-10"), lead("w6", "2025-07-21", "2025-08-12"), lead("w7", "2026-11-02", "2026-11-05"), lead("w8", "2025-04-10", "2025-04-01")],
     }
 
 
@@ -112,16 +116,19 @@ def marketing() -> dict[str, Rows]:
     def spend(day: str, channel: str, amount: str, kind: str | None = None) -> dict[str, Any]:
         return {"spend_date": day, "channel": channel, "cost_kind": kind, "amount": amount, "currency": "EUR"}
     return {
-        "campaigns": [{"campaign_id": "k1", "name": "Autumn", "channel": "newsletter"}],
+        "campaigns": [{"campaign_id": "k1", "name": "Autumn", "channel": "newsletter"}, {"campaign_id": "k2", "name": "Summer", "channel": "newsletter"}],
         "campaign_members": [member("replied", first_replied_at="2025-10-07T08:00:00Z"), member("bot", first_clicked_at="2025-10-05T08:00:01Z", is_suspected_bot="true"),
                              member("late", first_clicked_at="2025-11-20T08:00:00Z"), member("bounced", delivered_at=None, bounced_at="2025-10-05T08:00:00Z"), member("silent"),
-                             member("clicked", first_clicked_at="2025-10-09T08:00:00Z", responded_at="2025-10-10T08:00:00Z")],
+                             member("clicked", first_clicked_at="2025-10-09T08:00:00Z", responded_at="2025-10-10T08:00:00Z"),
+                             *(member(name, campaign_id="k2", delivered_at="2024-09-01T08:00:00Z", first_replied_at=at) for name, at in (
+                                 ("before", "2024-09-01T07:59:59Z"), ("at_once", "2024-09-01T08:00:00Z"), ("last", "2024-10-01T07:59:59Z"), ("after", "2024-10-01T08:00:00Z")))],
         "activities": [activity(1, "email", "in1", "inbound"), activity(2, "call", "in1", "outbound"), activity(3, "note", "in1"), activity(4, "task", "in1"), activity(5, "email", "in1", "outbound"),
                        activity(6, "meeting", "in1"), activity(7, "chat", "in2", "inbound"), activity(8, "note", "in3", "inbound"), activity(9, "task", "in4", "inbound")],
         "marketing_spend": [spend("2024-01-05", "search", "100.00"), spend("2024-01-05", "social", "50.00", "ad"), spend("2024-01-31", "team", "60.00", "salary"), spend("2024-02-05", "search", "80.00", "ad")],
         "touchpoints": [{"touchpoint_id": f"tp{n}", "contact_id": who, "occurred_at": f"2024-01-0{n}T10:00:00Z", "channel": channel} for n, (who, channel) in enumerate(
-            [("cac1", "search"), ("cac2", "search"), ("cac2", "social")], 2)],
-        "orders": [order("n1", "2024-01-20", "10.00", "cac1"), order("n2", "2024-01-21", "10.00", "cac2"), order("n3", "2024-01-22", "10.00", "cac3"), order("n4", "2024-02-10", "10.00", "cac1")],
+            [("cac1", "search"), ("cac2", "search"), ("cac2", "social"), ("cac4", "search")], 2)] + [{"touchpoint_id": "tp_after", "contact_id": "cac5", "occurred_at": "2024-10-12T10:00:00Z", "channel": "search"}],
+        "orders": [order("n1", "2024-01-20", "10.00", "cac1"), order("n2", "2024-01-21", "10.00", "cac2"), order("n3", "2024-01-22", "10.00", "cac3"), order("n4", "2024-02-10", "10.00", "cac1"),
+                   order("n5", "2024-10-10", "10.00", "cac4"), order("n6", "2024-10-10", "10.00", "cac5"), order("n7", "2024-11-05", "0.00", "cac6"), order("n8", "2024-12-05", "10.00", "cac6")],
     }
 
 
@@ -138,8 +145,13 @@ def recurring() -> dict[str, Rows]:
             subscription("same", "month", "30.00", "2022-02-03", "2022-02-20"), subscription("back-1", "month", "20.00", "2022-01-05", "2022-02-15"), subscription("back-2", "month", "25.00", "2022-04-05"),
             subscription("two-1", "month", "10.00", "2022-01-05", "2022-05-10"), subscription("two-2", "month", "15.00", "2022-03-05"),
             subscription("edge", "month", "5.00", "2022-05-31T22:00:00Z", "2022-08-31T22:00:00Z"), subscription("asked", "month", "8.00", "2022-08-05", "2022-11-15", cancel_requested_at="2022-10-15T10:00:00Z"),
+            subscription("up-1", "month", "20.00", "2024-03-05", "2024-05-10"), subscription("up-2", "month", "30.00", "2024-05-10"), subscription("seats", "month", "20.00", "2024-03-05", quantity=2),
+            subscription("plan", "month", "10.00", "2024-03-05"), subscription("firm", "month", "7.00", "2024-03-06", contact_id=None, company_id="firm"),
+            subscription("gap-1", "month", "9.00", "2024-03-07", "2024-06-10"), subscription("gap-2", "month", "9.00", "2024-06-20"), subscription("robot", "month", "99.00", "2024-03-05", contact_id="test1"),
+            subscription("dollar", "month", "100.00", "2025-10-05", currency="USD"), subscription("franc", "month", "100.00", "2025-10-05", currency="CHF"),
         ],
-        "subscription_changes": [{"subscription_id": "pause", "changed_at": "2022-03-10T10:00:00Z", "amount": "0.00"}, {"subscription_id": "pause", "changed_at": "2022-04-10T10:00:00Z", "amount": "40.00"}],
+        "subscription_changes": [{"subscription_id": "pause", "changed_at": "2022-03-10T10:00:00Z", "amount": "0.00"}, {"subscription_id": "pause", "changed_at": "2022-04-10T10:00:00Z", "amount": "40.00"},
+                                 {"subscription_id": "seats", "changed_at": "2024-05-12T10:00:00Z", "quantity": 3}, {"subscription_id": "plan", "changed_at": "2024-05-20T10:00:00Z", "interval": "year", "amount": "60.00"}],
     }
 
 
@@ -202,6 +214,23 @@ def test_net_revenue_may_be_negative_and_takes_a_refund_without_an_order_where_i
     assert found["2025-02"] == {"net_revenue": 90 - 15, "net_revenue__cash": 90 - 30 - 200 - 15, "orders": 1, "refunds": 245}
 
 
+def test_the_refund_of_a_cancelled_order_is_paid_and_lowers_no_revenue(rows):
+    assert rows("metric query refunds net_revenue --variant all --from 2025-03-01 --to 2025-04-01") == [{"refunds": 500, "net_revenue": 0, "net_revenue__cash": 0}]
+
+
+def test_refunds_of_test_and_deleted_orders_and_of_the_future_are_out(rows):
+    assert rows("metric query refunds --from 2025-06-01 --to 2025-07-01") == [{"refunds": 0}]
+    assert rows("metric query refunds net_revenue --from 2026-10-01 --to 2027-01-01") == [{"refunds": 0, "net_revenue": 50}]
+
+
+def test_a_refund_of_an_order_nobody_delivered_lowers_its_own_month(rows):
+    assert rows("metric query net_revenue --variant all --from 2024-12-01 --to 2025-01-01") == [{"net_revenue": 10 - 5, "net_revenue__cash": 10 - 5}]
+
+
+def test_parts_that_add_up_to_the_order_are_a_full_refund(rows):
+    assert rows("metric query average_order_value --variant all --from 2025-04-01 --to 2025-05-01") == [{"average_order_value": (20 + 99) / 2, "average_order_value__cash": (20 + 99) / 2}]
+
+
 def test_an_average_over_no_orders_is_null_with_a_reason(rows):
     (row,) = rows("metric query average_order_value orders --from 2025-03-01 --to 2025-04-01 --details")
     assert row["average_order_value"] is None and row["orders"] == 0
@@ -239,8 +268,8 @@ def test_spend_converts_at_its_day(rows):
 
 def test_an_order_without_a_rate_is_left_out_and_shown(cli, rows):
     assert rows("metric query orders --by currency --from 2025-04-30 --to 2025-06-01") == [{"currency": "GBP", "orders": 1}, {"currency": "JPY", "orders": 1}, {"currency": "USD", "orders": 3}]
-    listed = {r["reason"]: (r["entity"], r["status"], r["rows"]) for r in rows("quarantine list")}
-    assert listed == {"has no exchange rate: CHF": ("orders", "open", 1), "has no exchange rate: USD": ("orders", "open", 1)}
+    listed = {(r["entity"], r["reason"], r["status"], r["rows"]) for r in rows("quarantine list")}
+    assert listed == {("orders", "has no exchange rate: CHF", "open", 1), ("orders", "has no exchange rate: USD", "open", 1), ("subscriptions", "has no exchange rate: CHF", "open", 1)}
     assert {json.loads(r["raw"])["key"] for r in rows("quarantine show --entity orders")} == {"crm:c4", "crm:c6"}
     assert "no rate for CHF" in CliRunner().invoke(app, ["status", "--home", str(cli.home)]).output
 
@@ -276,6 +305,15 @@ def test_the_sales_cycle_is_a_median_and_never_negative(months):
     assert found["2025-03"] == {"sales_cycle_days": None, "won_deals": 1}
 
 
+def test_a_stage_says_what_is_won_where_the_deal_does_not(months):
+    # 100 euro won and 200 dollars lost, at 0.8 on the day of closing
+    assert months("win_rate", "2025-05-01", "2025-06-01", "--variant all")["2025-05"] == {"win_rate": 0.5, "win_rate__by_amount": pytest.approx(100 / 260)}
+
+
+def test_a_lead_converted_before_its_creation_converts_in_no_window(rows):
+    assert rows("metric query sales_conversion_rate leads --from 2025-04-01 --to 2025-05-01") == [{"sales_conversion_rate": 0, "leads": 1}]
+
+
 def test_sales_conversion_of_mature_leads_and_of_the_period(rows):
     # 10 and 89 days are within the window of 90, 121 days are not; the period counts August's three conversions, two of them of July's leads
     assert rows("metric query sales_conversion_rate leads --variant all --from 2025-08-01 --to 2025-09-01") == [{"sales_conversion_rate": 0.5, "sales_conversion_rate__period": 0.75, "leads": 4}]
@@ -295,7 +333,7 @@ def test_campaign_responses_without_and_with_bots(rows):
     # delivered: replied, bot, late, silent, clicked; the late click is after the window of 30 days
     assert rows("metric query campaign_response_rate --variant all --from 2025-10-01 --to 2025-11-01") == [{"campaign_response_rate": 2 / 4, "campaign_response_rate__with_bots": 3 / 5}]
     assert rows("metric query campaign_response_time --from 2025-10-01 --to 2025-11-01") == [{"campaign_response_time": 3}]
-    assert rows("query \"select response_kind, count(*) as n from marts.fct_campaign_members where is_responded group by 1 order by 1\"") == [{"response_kind": "click", "n": 1}, {"response_kind": "reply", "n": 1}]
+    assert rows("query \"select response_kind, count(*) as n from marts.fct_campaign_members where is_responded and campaign_id = 'crm:k1' group by 1 order by 1\"") == [{"response_kind": "click", "n": 1}, {"response_kind": "reply", "n": 1}]
 
 
 def test_notes_tasks_and_outbound_mail_are_no_interactions(rows):
@@ -314,6 +352,19 @@ def test_cac_by_channel_adds_up_to_all_customers_and_all_spend(rows):
     found = {r.pop("channel"): r for r in rows("metric query cac attributed_customers spend --by channel --from 2024-01-01 --to 2024-02-01")}
     assert found == {"search": {"cac": pytest.approx(100 / 1.5), "attributed_customers": 1.5, "spend": 100}, "social": {"cac": 100, "attributed_customers": 0.5, "spend": 50},
                      "team": {"cac": None, "attributed_customers": 0, "spend": 60}, "unattributed": {"cac": 0, "attributed_customers": 1, "spend": 0}}
+
+
+def test_a_response_comes_on_or_after_delivery_and_before_the_window_closes(rows):
+    # a second before delivery and thirty days to the second after it are out; at once and a second less are in
+    assert rows("metric query campaign_response_rate campaign_deliveries --from 2024-09-01 --to 2024-10-01") == [{"campaign_response_rate": 2 / 4, "campaign_deliveries": 4}]
+
+
+def test_touches_too_old_or_after_the_purchase_leave_a_customer_unattributed(rows):
+    assert rows("metric query attributed_customers --by channel --from 2024-10-01 --to 2024-11-01") == [{"channel": "unattributed", "attributed_customers": 2}]
+
+
+def test_a_free_order_acquires_nobody(months):
+    assert [row["new_customers"] for row in months("new_customers", "2024-10-01", "2025-01-01").values()] == [2, 0, 1]
 
 
 # -- recurring revenue and retention -------------------------------------------------------------------------------------------
@@ -375,6 +426,21 @@ def test_readings_of_retention(rows, variant, value, expected):
 def test_recurring_retention_lets_everybody_start_again(rows):
     found = {(r["cohort_period"], r["period_number"]): r["rate"] for r in rows("retention --grain month --variant recurring --from 2021-01-01 --to 2021-04-01 --periods 1")}
     assert found == {("2021-01-01", 0): 1, ("2021-01-01", 1): 0.5, ("2021-02-01", 0): 1, ("2021-02-01", 1): 0.5, ("2021-03-01", 0): 1, ("2021-03-01", 1): 0}
+
+
+def test_an_upgrade_is_an_expansion_though_one_subscription_replaces_another(months):
+    found = months(" ".join((*MOVEMENTS, "churn_rate")), "2024-03-01", "2024-07-01")
+    # 20 + 20 + 10 + 9 of people and 7 of a company; the test account's 99 count nowhere
+    assert found["2024-03"] == {"new_mrr": 66, "reactivation_mrr": 0, "expansion_mrr": 0, "contraction_mrr": 0, "churned_mrr": 0, "churn_rate": 0}
+    # 20 becomes 30 by a new subscription that begins with the end of the old, two seats for 20 become three, and 10 a month becomes 60 a year
+    assert found["2024-05"] == {"new_mrr": 0, "reactivation_mrr": 0, "expansion_mrr": 10 + 10, "contraction_mrr": 5, "churned_mrr": 0, "churn_rate": 0}
+    # ten days without a subscription: money that left and came back, and a customer who is there at the close
+    assert found["2024-06"] == {"new_mrr": 0, "reactivation_mrr": 9, "expansion_mrr": 0, "contraction_mrr": 0, "churned_mrr": 9, "churn_rate": 0}
+
+
+def test_a_rate_that_moves_is_no_contraction(months):
+    found = months("new_mrr contraction_mrr fx_mrr opening_mrr mrr", "2025-10-01", "2025-12-01", "--where \"currency = 'USD'\"")
+    assert found == {"2025-10": {"new_mrr": 80, "contraction_mrr": 0, "fx_mrr": 0, "opening_mrr": 0, "mrr": 80}, "2025-11": {"new_mrr": 0, "contraction_mrr": 0, "fx_mrr": -10, "opening_mrr": 80, "mrr": 70}}
 
 
 # -- time --------------------------------------------------------------------------------------------------------------------
