@@ -227,7 +227,8 @@ def publish(home: Home, run_id: str, as_of: datetime, watermark: datetime, warni
     before that leaves the former snapshot current. Raises RapportError when a table came out short.
     """
     created = datetime.now(UTC)
-    snapshot_id = f"{created:%Y%m%dT%H%M%S}Z-{secrets.token_hex(3)}"
+    # milliseconds: ids sort by time, and two publishes of one second must keep their order
+    snapshot_id = f"{created:%Y%m%dT%H%M%S}{created.microsecond // 1000:03d}Z-{secrets.token_hex(3)}"
     building = home.serving / f".building-{snapshot_id}.duckdb"
     for stale in home.serving.glob(".building-*"):
         stale.unlink()
