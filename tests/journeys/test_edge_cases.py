@@ -342,6 +342,11 @@ def test_notes_tasks_and_outbound_mail_are_no_interactions(rows):
     assert {k: v for k, v in parts.items() if v} == {"email": 0.5, "call": 0.5, "meeting": 0.5, "chat": 0.5}
 
 
+def test_customers_who_only_order_are_active_with_no_interaction(rows):
+    (row,) = rows("metric query interaction_frequency active_customers --from 2024-01-01 --to 2024-02-01")
+    assert row == {"interaction_frequency": 0, "active_customers": 3}
+
+
 def test_cac_blended_and_paid_and_null_without_new_customers(months):
     found = months("cac new_customers", "2024-01-01", "2024-03-01", "--variant all")
     assert (found["2024-01"]["cac"], found["2024-01"]["cac__paid"], found["2024-01"]["new_customers"]) == (210 / 3, 150 / 3, 3)
