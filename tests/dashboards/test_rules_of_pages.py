@@ -25,7 +25,7 @@ def test_a_page_holds_no_sql(file):
     tree = ast.parse(file.read_text(encoding="utf-8"))
     texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     found = [node.lineno for node in texts if any(word in node.value for word in SQL)]
-    assert not found, f"{file.name} holds SQL in lines {found}: questions to the data belong in queries.py"
+    assert not found, f"{file.name} holds SQL in lines {found}: questions to the data belong in dashboards/queries"
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ("execute", "con", "sql")]
 
 

@@ -1,0 +1,50 @@
+"""What the pages read from a published snapshot. Every read goes through the one door and is cached by snapshot and role.
+
+Belongs here: reading and shaping rows for a page, one module a subject. Does not belong here: what a number means
+(`models/metrics`, `models/analysis`), or how it is shown (`components`).
+"""
+
+from dashboards.queries.customers import best_customers, customer, customer_scores, customer_segments, find_customers, timeline
+from dashboards.queries.door import has, home, last_run, per_snapshot, pinned, sees_personal_data, snapshot_id, viewer
+from dashboards.queries.health import checks, health, models, quarantine, sources
+from dashboards.queries.numbers import HEADLINE, choices, cost_by_channel, deal_stages, definitions, funnel, mature_range, metric, pipelines, retention, settings, where_text
+from dashboards.queries.segments import save_segment, saved_segments, segment_answer, segment_content, segment_members
+
+__all__ = [
+    "HEADLINE",
+    "best_customers",
+    "checks",
+    "choices",
+    "cost_by_channel",
+    "customer",
+    "customer_scores",
+    "customer_segments",
+    "deal_stages",
+    "definitions",
+    "find_customers",
+    "funnel",
+    "has",
+    "health",
+    "home",
+    "last_run",
+    "mature_range",
+    "metric",
+    "models",
+    "per_snapshot",
+    "pinned",
+    "pipelines",
+    "quarantine",
+    "retention",
+    "save_segment",
+    "saved_segments",
+    "sees_personal_data",
+    "segment_answer",
+    "segment_content",
+    "segment_members",
+    "settings",
+    "snapshot_id",
+    "sources",
+    "timeline",
+    "viewer",
+    "where_text",
+]
