@@ -46,6 +46,7 @@ class Workspace:
     max_row_drop: float = 0.3            # a full extract that lost more than this share of its rows is not published
     test_email_domains: tuple[str, ...] = ()
     keep_snapshots: int = 10
+    memory_gib: float | None = None      # of DuckDB in a run, spilling to the home's disk above it; None: half of the machine's
 
     CHOICES = {
         "week_start": ("monday", "sunday", "saturday"),
@@ -69,6 +70,8 @@ class Workspace:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise UsageError(f"{name} is {value!r}", file="workspace.yml", field=name, remedy=f"Give a number from {low} to {high}.")
+        if self.memory_gib is not None and (isinstance(self.memory_gib, bool) or not isinstance(self.memory_gib, (int, float)) or not 0.5 <= self.memory_gib <= 100_000):
+            raise UsageError(f"memory_gib is {self.memory_gib!r}", file="workspace.yml", field="memory_gib", remedy="Give a number of GiB from 0.5, or leave it out for half of the machine's memory.")
 
     @property
     def zone(self) -> ZoneInfo:
@@ -126,6 +129,12 @@ class Home:
     @cached_property
     def workspace(self) -> Workspace:
         return load_workspace(self.workspace_file)
+
+    @property
+    def memory_limit(self) -> str:
+        """How much memory DuckDB may take before it spills to `temporary`, as DuckDB writes it."""
+        gib = self.workspace.memory_gib or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 / 2
+        return f"{gib:.2f}GiB"
 
     def sources(self) -> list[SourceDeclaration]:
         """Every declared source, secrets still as `${NAME}`: listing sources needs none of them."""

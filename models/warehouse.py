@@ -151,7 +151,7 @@ def writing(home: Home, wait_seconds: float = 0.0) -> Iterator[duckdb.DuckDBPyCo
     """The warehouse, open for writing under the lock."""
     with locked(home, wait_seconds):
         try:
-            con = _connect(str(home.warehouse), temporary=home.temporary)
+            con = _connect(str(home.warehouse), memory_limit=home.memory_limit, temporary=home.temporary)
         except duckdb.IOException as error:
             raise RapportError("the warehouse file cannot be opened", file=str(home.warehouse), remedy=f"DuckDB says: {str(error).splitlines()[0]}") from None
         try:
@@ -312,7 +312,7 @@ def reading(home: Home, viewer: Viewer = LOCAL, snapshot_id: str | None = None) 
             if file.stat().st_size != snapshot.bytes:
                 raise RapportError(f"snapshot {chosen} is damaged: its file has another length than when it was published", file=str(file),
                                    remedy="Go back to an earlier one: `rapport snapshot list`, `rapport snapshot rollback ID`.")
-            con = _connect(str(file), read_only=True)
+            con = _connect(str(file), read_only=True, memory_limit=home.memory_limit, temporary=home.temporary)
             break
         except (FileNotFoundError, UsageError):
             if snapshot_id or attempt == 4:

@@ -51,7 +51,7 @@ def _invoke(home: Home, runner: Any, arguments: list[str], target: Path | None =
     home.make_folders()
     folders = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(target or home.dbt_target), "--log-path", str(home.logs / "dbt")]
     quiet = ["--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check", "--log-level-file", "info"]
-    with environment.exported(RAPPORT_WAREHOUSE=str(home.warehouse), DO_NOT_TRACK="1"):
+    with environment.exported(RAPPORT_WAREHOUSE=str(home.warehouse), RAPPORT_MEMORY_LIMIT=home.memory_limit, RAPPORT_SPILL=str(home.temporary), DO_NOT_TRACK="1"):
         try:
             return runner.invoke([*quiet, *arguments, *folders])
         finally:

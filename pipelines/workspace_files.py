@@ -26,8 +26,13 @@ reporting_currency: {currency}        # ISO 4217; amounts in other currencies ar
 # gross_margin: 0.7                  # share of revenue left after the cost of what was sold
 # attribution_model: linear          # first, last, linear, u_shaped, w_shaped, time_decay, markov, shapley
 # attribution_lookback_days: 90
+# exchange_rate_max_age_days:        # a rate older than this is not used; without it a rate holds until the next one
+# small_n: 30                        # a rate over fewer observations is greyed and shown with its interval
+# late_arrival_days: 3               # overlap when a source is read by cursor: late rows are met again
+# max_row_drop: 0.3                  # a full extract that lost more than this share of its rows blocks the publish
 test_email_domains: [{test_domains}]   # people with such an address are left out of every number
 # keep_snapshots: 10
+# memory_gib:                        # memory of the database in a run, above which it uses the disk; default: half of the machine's
 """
 
 _SOURCES = """\
