@@ -46,12 +46,16 @@ def metric(reading: warehouse.Reading, names: tuple[str, ...], *, by: tuple[str,
 
 
 def where_text(metric_id: str, filters: dict[str, str]) -> tuple[str | None, list[str]]:
-    """(filter expression, names of filters the metric does not know) for the chosen filters of a page."""
+    """(filter expression, names of filters the metric does not know) for the chosen filters of a page.
+
+    A page's channel is the one that won the customer; the channel of an order or a ticket is another thing of the same name, so a
+    metric's own channel serves only where it offers no other.
+    """
     known = definitions()
     offered = known[metric_id].dimensions if metric_id in known else ()
     parts, ignored = [], []
     for name, value in filters.items():
-        column = next((c for c in ((name, "acquisition_channel") if name == "channel" else (name,)) if c in offered), None)
+        column = next((c for c in (("acquisition_channel", "channel") if name == "channel" else (name,)) if c in offered), None)
         if column is None:
             ignored.append(name)
         else:

@@ -171,8 +171,9 @@ def _lead_funnel(ask: Ask) -> str:
     )
     entries = ask.embed(*funnel.entries_sql(spec))
     day = _local("e.entered_at", ask.bind(ask.context.time_zone))
-    return (f"select w.period, e.entry_event_id as lead_id, {day} as entered_date, e.reached, e.is_converted, e.is_maturing "
-            f"from ({entries}) as e join ({ask.labels()}) as w on {day} >= w.window_start and {day} < w.window_end")
+    return (f"select w.period, e.entry_event_id as lead_id, l.customer_id, {day} as entered_date, e.reached, e.is_converted, e.is_maturing "
+            f"from ({entries}) as e join marts.fct_leads as l on l.lead_id = e.entry_event_id "
+            f"join ({ask.labels()}) as w on {day} >= w.window_start and {day} < w.window_end")
 
 
 def _pipeline(ask: Ask, basis: str) -> str:

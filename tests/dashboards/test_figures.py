@@ -63,6 +63,15 @@ def test_filters_a_metric_does_not_know_are_named(demo, use_home):
     assert value.n < figures.figures(("average_order_value",), start, end, {})[0].n
 
 
+def test_the_channel_of_a_page_is_the_one_that_won_the_customer(demo, use_home):
+    use_home(demo)
+    start, end = filters.bounds("12m")
+    channels = queries.choices()["channel"]
+    whole = figures.figures(("orders",), start, end, {})[0].value
+    parts = [figures.figures(("orders",), start, end, {"channel": channel})[0].value for channel in channels]
+    assert all(part > 0 for part in parts) and sum(parts) <= whole
+
+
 def test_visitors_at_the_same_time_each_get_their_answer(demo, use_home):
     use_home(demo)
     asked = [f"{letter}{ending}" for letter in "aeioustr" for ending in ("", "n", "r")]

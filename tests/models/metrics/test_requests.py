@@ -48,6 +48,18 @@ def test_what_cannot_be_answered_is_refused_with_what_can(con, ask, names, choic
     assert error.value.remedy
 
 
+@pytest.mark.parametrize("name", ["clv", "churn_rate", "sales_conversion_rate", "average_order_value", "csat", "interaction_frequency", "funnel_conversion_rate",
+                                  "retention_rate", "campaign_response_rate"])
+@pytest.mark.parametrize("by", ["channel", "country", "segment"])
+def test_the_headline_metrics_are_split_by_channel_country_and_segment(con, ask, name, by):
+    assert ask(con, name, by=(by,)).frame.columns == [by, name]
+
+
+def test_where_a_customer_has_no_other_channel_it_is_the_one_that_won_them(random_con, ask):
+    for name in ("clv", "retention_rate", "churn_rate", "new_customers", "mrr"):
+        assert ask(random_con, name, by=("channel",)).frame.rows() == ask(random_con, name, by=("acquisition_channel",)).frame.rows()
+
+
 def test_columns_are_bare_for_defaults_and_named_for_variants(con, ask):
     assert ask(con, "average_order_value", "average_order_value__cash").frame.columns == ["average_order_value", "average_order_value__cash"]
     assert ask(con, "nrr", variant="all").frame.columns == ["nrr", "nrr__net_churn_complement", "nrr__net_of_expansion"]
