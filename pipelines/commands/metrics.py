@@ -64,13 +64,14 @@ def _registry(home: Path | None) -> Any:
 
 @metric_app.command(name="list")
 def metric_list(form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
-    """Every metric with its unit, variants and dimensions."""
+    """Every metric with its unit, variants and dimensions (on a terminal without dimensions and owner: `metric show` has them)."""
     import polars as pl
 
     from pipelines.output import emit
     rows = [{"metric": m.id, "label": m.label, "group": m.group, "unit": m.unit, "direction": m.direction, "default_variant": m.default_variant,
              "variants": ", ".join(m.variants), "dimensions": ", ".join(m.dimensions), "owner": m.owner} for m in _registry(home).values()]
-    emit(pl.DataFrame(rows), form.value, output)
+    frame = pl.DataFrame(rows)
+    emit(frame.select("metric", "label", "group", "unit", "variants") if form is OutputFormat.table else frame, form.value, output)
 
 
 @metric_app.command(name="show")
@@ -114,15 +115,16 @@ def metric_query(names: Annotated[list[str], typer.Argument(metavar="NAME...", h
                  details: Annotated[bool, typer.Option("--details", help="Add n, completeness, interval and the reason of a null.")] = False,
                  form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
     """The numbers, from the one definition that the pages use too."""
-    from models import metrics, warehouse
+    from models import analysis, metrics, warehouse
     from pipelines.output import emit
     request = metrics.MetricRequest(names=tuple(n for name in names for n in split(name)), by=split(by), grain=grain.value if grain else None, start=day(from_, "--from"),
                                     end=day(to, "--to"), where=where, variant=variant, compare=compare.value if compare else None)
     with warehouse.reading(find_home(home)) as opened:
         answer = metrics.query(opened.con, request)
-        snapshot = opened.snapshot
-    notes = [f"{c.name}: {c.label}, variant {c.variant}, in {c.unit}" + (f" ({c.note})" if c.note else "") for c in answer.columns.values()]
-    notes.append(f"{answer.start} to {answer.end} (exclusive), snapshot {snapshot.id}, data up to {snapshot.watermark}")
+        snapshot, known = opened.snapshot, analysis.settings(opened.con)
+    units = {"currency": known["reporting_currency"], "count": "number", "share": "share (0 to 1)"}
+    notes = [f"{c.name}: {c.label}, variant {c.variant}, {units.get(c.unit, c.unit.replace('_', ' '))}" + (f" ({c.note})" if c.note else "") for c in answer.columns.values()]
+    notes.append(f"{answer.start} to {answer.end} (exclusive), days in {known['time_zone']}; snapshot {snapshot.id}, data up to {snapshot.watermark}")
     notes += [f"compared with {answer.previous[0]} to {answer.previous[1]} (exclusive)"] if answer.previous else []
     for name in answer.columns:
         reasons = answer.details[f"{name}__null_reason"].drop_nulls().unique().to_list() if f"{name}__null_reason" in answer.details.columns else []
