@@ -14,6 +14,7 @@ from pipelines.commands.options import FormatOption, HomeOption, OutputFormat, O
 
 source_app = typer.Typer(no_args_is_help=True, help="Declare, list and try sources.")
 snapshot_app = typer.Typer(no_args_is_help=True, help="Published snapshots: list them, go back to one.")
+PATH_OPTIONS = ("path", "files", "mapping")     # options of source types whose text is a path or a pattern
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that broke their contract: see why, send them again.")
 
 
@@ -71,10 +72,23 @@ def source_add(name: Annotated[str, typer.Argument(help="Small letters, digits a
         if not separator:
             raise UsageError(f"{text!r} is not KEY=VALUE", field="--option", remedy="Write --option path=/data/exports.")
         options[key] = value if "${" in value else yaml.safe_load(value)
+        if key in PATH_OPTIONS:
+            options[key] = _from_here(options[key], place.root)
     base.check_options(SourceDeclaration(name=name, type=type_, options=options, base=place.root))
     entry = {"type": type_, **options, "time_zone": time_zone, **({"default_currency": currency} if currency else {})}
     add_source(place, name, entry)
     print(f"Source {name} is declared in {place.sources_file}. Try it: rapport source test {name}")
+
+
+def _from_here(value: Any, root: Path) -> Any:
+    """Paths of a declaration start at the home; one given on the command line may start at the current folder, and is kept absolute then."""
+    if isinstance(value, dict):
+        return {name: _from_here(v, root) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_from_here(v, root) for v in value]
+    if not isinstance(value, str) or not value or Path(value).expanduser().is_absolute() or any(root.glob(value)) or not any(Path.cwd().glob(value)):
+        return value
+    return str(Path.cwd() / value)
 
 
 @source_app.command(name="list")

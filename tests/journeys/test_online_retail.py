@@ -6,8 +6,10 @@ Reference numbers: straight from the file (Chen, UCI Machine Learning Repository
 from __future__ import annotations
 
 import json
-import shutil
+import re
+import shlex
 from collections.abc import Callable
+from contextlib import chdir
 from decimal import Decimal
 from pathlib import Path
 
@@ -34,21 +36,24 @@ def lines() -> pl.DataFrame:
     return pl.read_parquet(FILE).with_columns(money, is_purchase.alias("is_purchase"), pl.col("invoice").str.starts_with("C").alias("is_cancellation"))
 
 
+def readme_walk() -> list[list[str]]:
+    """The commands of the README's walk through this file, as it prints them."""
+    block = next(b for b in re.findall(r"^```\w*\n(.*?)^```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.S | re.M) if EXAMPLE.name in b)
+    return [shlex.split(line)[1:] for line in block.replace("\\\n", " ").splitlines()]
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home in which a newcomer declared the file and ran everything once, by the commands of the README."""
+    """A home in which a newcomer, standing in the checkout, took the README's walk with the file where it lies."""
     place = tmp_path_factory.mktemp("retail") / "home"
-    runner = CliRunner()
-
-    def rapport(*words: str) -> str:
-        done = runner.invoke(app, [*words, "--home", str(place)], catch_exceptions=False)
-        assert done.exit_code == 0, done.output
-        return done.output
-    rapport("init", "--currency", "GBP", "--time-zone", "Europe/London")
-    shutil.copy(EXAMPLE, place)
-    rapport("source", "add", "shop", "--type", "mapped_files", "--option", f"files={{lines: {FILE}}}", "--option", "mapping=online_retail_ii.yml", "--time-zone", "Europe/London", "--currency", "GBP")
-    assert FILE.name in rapport("source", "test", "shop")
-    assert "published" in rapport("run")
+    printed = {}
+    with chdir(REPOSITORY):
+        for words in readme_walk():
+            told = [w.replace("/data/online_retail_ii.parquet", str(FILE)) if w != "retail" else str(place) for w in words]
+            done = CliRunner().invoke(app, told, catch_exceptions=False)
+            assert done.exit_code == 0, done.output
+            printed[" ".join(words[:2])] = done.output
+    assert FILE.name in printed["source test"] and "published" in printed["run --home"] and "gross_revenue" in printed["metric query"]
     return Home(place)
 
 
