@@ -36,6 +36,7 @@ class PipelineSpec:
     time_zone: str = "UTC"
     history: str = "marts.deals_history"
     pipeline_stages: str = "marts.dim_pipeline_stages"
+    learn_from: str | None = None  # history behind learned probabilities, where ``history`` is only a part of it
 
     def __post_init__(self) -> None:
         if (self.close_from is None) != (self.close_to is None):
@@ -158,12 +159,12 @@ def stage_probabilities_cte(spec: PipelineSpec, at: str, prior_deals: float, par
     """
     prior = params.bind(float(prior_deals))
     return f"""closed_before AS (
-    SELECT deal_id, is_won FROM {relation(spec.history)}
+    SELECT deal_id, is_won FROM {relation(spec.learn_from or spec.history)}
     WHERE valid_from < {at} AND (valid_to IS NULL OR valid_to >= {at}) AND NOT is_open
 ),
 visited AS (
     SELECT DISTINCT h.pipeline, h.stage, h.deal_id, c.is_won
-    FROM {relation(spec.history)} AS h JOIN closed_before AS c ON c.deal_id = h.deal_id
+    FROM {relation(spec.learn_from or spec.history)} AS h JOIN closed_before AS c ON c.deal_id = h.deal_id
     WHERE h.valid_from < {at} AND h.is_open
 ),
 overall AS (SELECT count(*) FILTER (is_won) / nullif(count(*), 0) AS share FROM closed_before),
@@ -172,7 +173,7 @@ by_pipeline AS (
         / nullif(count(DISTINCT v.deal_id) + {prior}, 0) AS share
     FROM visited AS v CROSS JOIN overall AS o GROUP BY v.pipeline
 ),
-every_stage AS (SELECT DISTINCT pipeline, stage FROM {relation(spec.history)} WHERE is_open AND valid_from < {at}),
+every_stage AS (SELECT DISTINCT pipeline, stage FROM {relation(spec.learn_from or spec.history)} WHERE is_open AND valid_from < {at}),
 learned AS (
     SELECT e.pipeline, e.stage, count(v.deal_id) AS closed_deals, count(v.deal_id) FILTER (v.is_won) AS won_deals,
         (count(v.deal_id) FILTER (v.is_won) + {prior} * coalesce(any_value(p.share), any_value(o.share)))
@@ -183,6 +184,15 @@ learned AS (
     LEFT JOIN visited AS v ON v.pipeline IS NOT DISTINCT FROM e.pipeline AND v.stage = e.stage
     GROUP BY e.pipeline, e.stage
 )"""
+
+
+def crm_probabilities_cte(spec: PipelineSpec, at: str) -> str:
+    """An expression ``crm`` (pipeline, stage, probability): what the CRM said of each stage just before ``at``."""
+    return (
+        "crm AS (SELECT pipeline, stage, coalesce(arg_max(probability, coalesce(valid_from, '-infinity'::TIMESTAMP)) "
+        f"FILTER (valid_from IS NULL OR valid_from < {at}), arg_min(probability, valid_from)) AS probability "
+        f"FROM {relation(spec.pipeline_stages)} GROUP BY pipeline, stage)"
+    )
 
 
 def stage_probabilities(
@@ -213,11 +223,7 @@ def weighted_pipeline_sql(
     params = Parameters()
     at = params.bind(as_of_instant(day, spec.time_zone))
     if basis == "crm":
-        known = (
-            "learned AS (SELECT pipeline, stage, coalesce(arg_max(probability, coalesce(valid_from, '-infinity'::TIMESTAMP)) "
-            f"FILTER (valid_from IS NULL OR valid_from < {at}), arg_min(probability, valid_from)) AS probability "
-            f"FROM {relation(spec.pipeline_stages)} GROUP BY pipeline, stage)"
-        )
+        known = crm_probabilities_cte(spec, at)
     else:
         known = stage_probabilities_cte(spec, at, prior_deals, params)
     text = f"""WITH {known},
@@ -226,7 +232,7 @@ SELECT d.pipeline, d.stage, count(*) AS deals, count(*) FILTER (d.amount_reporti
     count(*) FILTER (l.probability IS NULL) AS deals_without_probability,
     CAST(coalesce(sum(d.amount_reporting), 0) AS DECIMAL(18,4)) AS amount,
     sum(CAST(coalesce(d.amount_reporting, 0) AS DOUBLE) * l.probability) AS weighted_amount
-FROM deals AS d LEFT JOIN learned AS l ON l.pipeline IS NOT DISTINCT FROM d.pipeline AND l.stage = d.stage
+FROM deals AS d LEFT JOIN {basis} AS l ON l.pipeline IS NOT DISTINCT FROM d.pipeline AND l.stage = d.stage
 GROUP BY d.pipeline, d.stage, d.stage_position ORDER BY d.pipeline, d.stage_position, d.stage"""
     return text, params.values
 

@@ -9,7 +9,7 @@ A representative's number counts the deal for its owner at the event (the owner 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -96,26 +96,48 @@ def velocity(
     trailing_days: int = 365,
     qualified_from_position: int | None = None,
     deals: str = "marts.fct_deals",
+    by: str | None = None,
+    owner_basis: str = "current",
+    past_first_stage: bool = False,
 ) -> pl.DataFrame:
     """Pipeline velocity as of the end of ``day``: open qualified deals x win rate x average won amount / cycle days.
 
-    Qualified is a stage at or after ``qualified_from_position`` (None: every open stage). The other three come from deals of
-    the same pipeline closed in the ``trailing_days`` up to and including ``day``. One row: open_qualified_deals, win_rate,
-    average_won_amount, sales_cycle_days, velocity_per_day (reporting currency a day; null where a factor is null or the cycle 0).
+    Qualified is a stage at or after ``qualified_from_position``, or with ``past_first_stage`` any stage after the first of its
+    pipeline (neither: every open stage). The other three come from deals of the same pipeline closed in the
+    ``trailing_days`` up to and including ``day``. One row (per value of ``by``, a column of GROUPS): open_qualified_deals,
+    won, lost, win_rate, average_won_amount, sales_cycle_days, velocity_per_day (reporting currency a day; null where a factor
+    is null or the cycle 0). With ``owner_basis='at_event'`` an open deal counts for its owner of that day, a closed one
+    for its owner just before it closed; with ``current`` both count for the owner of today.
     """
     if trailing_days < 1:
         raise UsageError(f"a trailing window of {trailing_days} days is not possible", remedy="Give at least 1 day.")
-    closed = ClosedDealsSpec(
-        day - timedelta(days=trailing_days - 1), day + timedelta(days=1), spec.pipeline, owner_basis="current", deals=deals
-    )
+    first, last = day - timedelta(days=trailing_days - 1), day + timedelta(days=1)
+    closed = ClosedDealsSpec(first, last, spec.pipeline, by, owner_basis, deals, spec.history)
     params = Parameters("v")
     at = params.bind(sales.as_of_instant(day, spec.time_zone))
-    qualified = "TRUE" if qualified_from_position is None else f"stage_position >= {params.bind(qualified_from_position)}"
+    qualified = "TRUE" if qualified_from_position is None else f"s.stage_position >= {params.bind(qualified_from_position)}"
+    if past_first_stage:
+        qualified += (
+            f" AND s.stage_position > coalesce((SELECT min(p.position) FROM {relation(spec.pipeline_stages)} AS p "
+            "WHERE p.pipeline IS NOT DISTINCT FROM s.pipeline), 0)"
+        )
     rates, rate_values = win_rate_sql(closed)
-    text = f"""SELECT o.n AS open_qualified_deals, r.win_rate, r.won_amount / nullif(r.won, 0) AS average_won_amount, r.sales_cycle_days,
-    o.n * r.win_rate * (r.won_amount / nullif(r.won, 0)) / nullif(r.sales_cycle_days, 0) AS velocity_per_day
-FROM (SELECT count(*) AS n FROM ({sales.state_sql(spec, at, params)}) WHERE is_open AND is_in_window AND {qualified}) AS o,
-    ({rates}) AS r"""
+    state = sales.state_sql(spec, at, params)
+    if by == "owner_id" and owner_basis == "current":
+        state = (
+            "SELECT s.* REPLACE (CASE WHEN d.deal_id IS NULL THEN s.owner_id ELSE d.owner_id END AS owner_id) "
+            f"FROM ({state}) AS s LEFT JOIN {relation(deals)} AS d ON d.deal_id = s.deal_id"
+        )
+    key = quoted(by) if by is not None else None
+    lead, group = (f"s.{key}, ", f" GROUP BY s.{key}") if key else ("", "")
+    joined = f"FULL JOIN ({rates}) AS r ON r.{key} IS NOT DISTINCT FROM o.{key}" if key else f"CROSS JOIN ({rates}) AS r"
+    named = f"coalesce(o.{key}, r.{key}) AS {key}, " if key else ""
+    order = f" ORDER BY won DESC, {key}" if key else ""
+    text = f"""SELECT {named}coalesce(o.n, 0) AS open_qualified_deals, coalesce(r.won, 0) AS won, coalesce(r.lost, 0) AS lost, r.win_rate,
+    r.won_amount / nullif(r.won, 0) AS average_won_amount, r.sales_cycle_days,
+    coalesce(o.n, 0) * r.win_rate * (r.won_amount / nullif(r.won, 0)) / nullif(r.sales_cycle_days, 0) AS velocity_per_day
+FROM (SELECT {lead}count(*) AS n FROM ({state}) AS s WHERE s.is_open AND s.is_in_window AND {qualified}{group}) AS o
+{joined}{order}"""
     return con.execute(text, {**params.values, **rate_values}).pl()
 
 
@@ -138,7 +160,7 @@ def forecast_against_actual_sql(
     """
     if not start < end:
         raise UsageError("the range is empty", remedy="Give an end after the start.")
-    within = PipelineSpec(spec.pipeline, start, end, spec.time_zone, spec.history)
+    within = replace(spec, close_from=start, close_to=end)
     weighted, values = sales.weighted_pipeline_sql(within, made_on, basis, prior_deals)
     params = Parameters("f")
     only = f" AND pipeline = {params.bind(spec.pipeline)}" if spec.pipeline is not None else ""
@@ -148,7 +170,7 @@ def forecast_against_actual_sql(
     )
     then = params.bind(sales.as_of_instant(made_on, spec.time_zone))
     known, begun, finished = (params.bind(instant(m, spec.time_zone)) for m in (watermark, start, end))
-    whole = PipelineSpec(spec.pipeline, time_zone=spec.time_zone, history=spec.history)
+    whole = replace(spec, close_from=None, close_to=None)
     # What had been won is read from the state of that day: a deal reopened since was won then.
     won_then = (
         "SELECT CAST(coalesce(sum(s.amount_reporting), 0) AS DECIMAL(18,4)) "

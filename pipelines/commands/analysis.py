@@ -7,7 +7,8 @@ from typing import Annotated, Optional
 import typer
 
 from data_contracts.environment import find_home
-from pipelines.commands.metrics import Grain, day, split
+from data_contracts.errors import UsageError
+from pipelines.commands.metrics import Comparison, Grain, day, split
 from pipelines.commands.options import FormatOption, HomeOption, OutputFormat, OutputOption
 
 STAGE_COUNTS = ("in_order", "any_stage", "imputed")
@@ -33,26 +34,41 @@ def funnel(steps: Annotated[str, typer.Option("--steps", metavar="'NAME; NAME…
            log: Annotated[Optional[str], typer.Option(help="events, leads, deals or touchpoints; else the one that has the steps.")] = None,
            pipeline: Annotated[Optional[str], typer.Option(help="Stages of deals: one pipeline only.")] = None,
            grain: Annotated[Optional[Grain], typer.Option(help="One funnel a period, by the date of entry.")] = None,
+           where: Annotated[Optional[str], typer.Option(metavar="EXPR", help="Only these: \"channel = 'email' and country = 'DE'\". Leads by their own channel, country, campaign, owner, status, rating; deals by channel, campaign; all by country, segment, acquisition_channel … of the customer.")] = None,
+           compare: Annotated[Optional[Comparison], typer.Option(help="Beside the range before it (needs --from and --to), with difference, 95 % interval and p-value of each step.")] = None,
+           times: Annotated[bool, typer.Option("--times", help="How long converted entries took instead: count, median, p90, mean in seconds.")] = False,
+           histogram: Annotated[Optional[int], typer.Option(metavar="PARTS", min=1, max=1000, help="How many converted in each of PARTS equal parts of the window instead.")] = None,
            from_: Annotated[Optional[str], typer.Option("--from", metavar="DATE", help="Entries from this day.")] = None,
            to: Annotated[Optional[str], typer.Option("--to", metavar="DATE", help="Entries before this day.")] = None,
            form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
-    """How far people get along a list of steps. A conversion belongs to the date of its entry; open windows are `maturing`."""
-    from models import analysis, warehouse
+    """How far people get along a list of steps. A conversion belongs to the date of its entry; open windows are `maturing`.
+
+    `rapport funnel --steps "lead_created; lead_converted; first_order" --window 90d --from 2026-01-01 --to 2026-07-01 --compare previous`
+    says whether the half-year was better than the one before, and how sure that is.
+    """
+    from models import analysis, scope, warehouse
     from pipelines.output import emit
     if entry in REENTRIES:
         entry, reentry = "first_matching", entry
+    if sum((compare is not None, times, histogram is not None)) > 1:
+        raise UsageError("--compare, --times and --histogram are three answers", field="--times", remedy="Ask for one of them.")
     with warehouse.reading(find_home(home)) as opened:
         chosen = log or analysis.log_for(opened.con, analysis.parse_steps(steps))
+        con = scope.scoped(opened.con, analysis.log_subject(chosen), where)
+        stamp = f"{where + '; ' if where else ''}snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}"
         if chosen == "deals" and (order in STAGE_COUNTS or window is None):
-            frame = analysis.stage_counts(opened.con, steps, order if order in STAGE_COUNTS else "in_order", pipeline, day(from_, "--from"), day(to, "--to"))
-            emit(frame, form.value, output, notes=["entries are counted in_order unless --order says any_stage or imputed; give --window for a funnel in time"] if form is OutputFormat.table else [])
+            if compare or times or histogram:
+                raise UsageError("stages of deals have no window", field="--window", remedy="Give --window, and order sequential, for a funnel in time.")
+            frame = analysis.stage_counts(con, steps, order if order in STAGE_COUNTS else "in_order", pipeline, day(from_, "--from"), day(to, "--to"))
+            emit(frame, form.value, output, notes=[f"entries are counted in_order unless --order says any_stage or imputed; give --window for a funnel in time; {stamp}"] if form is OutputFormat.table else [])
             return
-        spec = analysis.funnel_spec(opened.con, steps, log=chosen, window=window, step_windows=[None if w == "-" else w for w in step_window or []], order=order, reentry=reentry,
+        spec = analysis.funnel_spec(con, steps, log=chosen, window=window, step_windows=[None if w == "-" else w for w in step_window or []], order=order, reentry=reentry,
                                     entry=entry, exclude=exclude or [], by=by, at=at, grain=grain.value if grain else None, start=day(from_, "--from"), end=day(to, "--to"))
-        frame = analysis.funnel(opened.con, spec)
+        ask = analysis.funnel_comparison if compare else analysis.time_to_convert if times else analysis.funnel
+        frame = analysis.conversion_histogram(con, spec, histogram) if histogram else ask(con, spec)
         if by and "breakdown" in frame.columns:
             frame = frame.rename({"breakdown": by})
-        note = f"window {window or analysis.DEFAULT_WINDOW}, {order}, {reentry}, {entry}; snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}"
+        note = f"window {window or analysis.DEFAULT_WINDOW}, {order}, {reentry}, {entry}; {stamp}"
     emit(frame, form.value, output, notes=[note] if form is OutputFormat.table else [])
 
 
@@ -63,21 +79,21 @@ def retention(variant: Annotated[Optional[str], typer.Option(help="One of each c
               by: Annotated[Optional[str], typer.Option("--by", metavar="DIM,...", help="Break down, e.g. country.")] = None,
               from_: Annotated[Optional[str], typer.Option("--from", metavar="DATE", help="Cohorts from this day.")] = None,
               to: Annotated[Optional[str], typer.Option("--to", metavar="DATE", help="Cohorts before this day.")] = None,
+              where: Annotated[Optional[str], typer.Option(metavar="EXPR", help="Only these customers: \"country = 'DE' and segment != 'lost'\"; country, segment, acquisition_channel, acquisition_campaign, customer_type, industry, owner.")] = None,
               periods: Annotated[Optional[int], typer.Option(min=0, help="Highest period number.")] = None,
               mean: Annotated[bool, typer.Option("--mean", help="The mean row instead: weighted by cohort size over complete cells only.")] = False,
               show_incomplete: Annotated[bool, typer.Option("--show-incomplete", help="Show incomplete cells too, marked.")] = False,
               form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
     """Which share of each cohort comes back. Incomplete periods are empty, since they would understate."""
-    from models import analysis, warehouse
+    from models import analysis, scope, warehouse
     from pipelines.output import emit
     with warehouse.reading(find_home(home)) as opened:
-        spec = analysis.retention_spec(opened.con, variants=split(variant), grain=grain.value, start_event=start_event, return_event=return_event, by=split(by),
+        con = scope.scoped(opened.con, "customers", where)
+        spec = analysis.retention_spec(con, variants=split(variant), grain=grain.value, start_event=start_event, return_event=return_event, by=split(by),
                                        start=day(from_, "--from"), end=day(to, "--to"), max_periods=periods, show_incomplete=show_incomplete)
-        cells, row = analysis.retention(opened.con, spec)
-        note = f"{grain.value} cohorts, {variant or 'bounded, first_time, from_start'}; snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}"
+        cells, row = analysis.retention(con, spec)
+        note = f"{grain.value} cohorts, {variant or 'bounded, first_time, from_start'}; {where + '; ' if where else ''}snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}"
     emit(row if mean else cells, form.value, output, notes=[note] if form is OutputFormat.table else [])
-
-
 
 
 def attribution(model: Annotated[Optional[str], typer.Option("--model", help="first, last, linear, u_shaped, w_shaped, time_decay, markov, shapley, or all; default: the workspace's.")] = None,

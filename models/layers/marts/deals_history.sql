@@ -15,6 +15,9 @@ select
     dated.forecast_category,
     dated.expected_close_date,
     dated.owner_id,
+    -- where the deal came from is said once; it is not followed through time
+    resolved.channel,
+    resolved.campaign_id,
     coalesce(dated.is_won, false) as is_won,
     coalesce(dated.is_lost, false) and not coalesce(dated.is_won, false) as is_lost,
     not coalesce(dated.is_won, false) and not coalesce(dated.is_lost, false) as is_open,

@@ -214,7 +214,7 @@ def test_velocity_multiplies_four_numbers_of_one_window(con):
         deal("new", 0), deal("q", 0, 1, None, (3, "stage", "Qualified")),
     ])  # fmt: skip
     row = sales_rates.velocity(con, PipelineSpec(), date(2026, 2, 10), qualified_from_position=2).row(0, named=True)
-    assert row == {"open_qualified_deals": 1, "win_rate": 0.5, "average_won_amount": 500.0, "sales_cycle_days": 20.0, "velocity_per_day": 12.5}
+    assert row == {"open_qualified_deals": 1, "won": 2, "lost": 2, "win_rate": 0.5, "average_won_amount": 500.0, "sales_cycle_days": 20.0, "velocity_per_day": 12.5}
     none = sales_rates.velocity(con, PipelineSpec(), date(2026, 1, 2)).row(0, named=True)
     assert (none["open_qualified_deals"], none["velocity_per_day"]) == (6, None)
 
