@@ -21,7 +21,8 @@ from typing import Any
 from data_contracts.environment import Home
 from data_contracts.errors import RapportError, UsageError
 
-MODELS = ("churn", "clv", "conversion")
+# One room a question; adding a question adds a folder with a `question.py`.
+MODELS = tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/question.py")))
 _ID = re.compile(r"^[a-z0-9_-]{1,80}$")
 
 

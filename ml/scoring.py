@@ -7,42 +7,31 @@ formula of a model, opening the warehouse (the caller gives the connection).
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from functools import cached_property
 from typing import Any
 
 import polars as pl
 
 from data_contracts.environment import Home
 from ml import features, registry
-from ml.churn import definition as churn_definition
-from ml.churn import score as churn_score
-from ml.churn import train as churn_train
-from ml.churn.model import ChurnModel
-from ml.clv import definition as clv_definition
-from ml.clv import score as clv_score
-from ml.clv import train as clv_train
-from ml.clv.model import ClvModel
-from ml.clv.purchases import PurchaseForecast
-from ml.conversion import definition as conversion_definition
-from ml.conversion import score as conversion_score
-from ml.conversion import train as conversion_train
-from ml.conversion.model import ConversionModel
+from ml.question import Frames, Question
 
 # A model older than this many days of data is trained again; a daily run in between only scores. Valid: 1 to 365.
 RETRAIN_DAYS = 30
 # Raise it when what is learned, or its state, changes: kept models of before are then trained again.
 METHOD = 2
 
+# Every room with a `question.py` asks one; its folder's name is the question's, the model's and the table's.
+QUESTIONS: dict[str, Question] = {name: importlib.import_module(f"ml.{name}.question").QUESTION for name in registry.MODELS}
+
 TABLES = {
-    "churn": "customer_id VARCHAR, model_id VARCHAR, as_of DATE, kind VARCHAR, score DOUBLE, lower DOUBLE, upper DOUBLE, reasons VARCHAR[], is_fallback BOOLEAN, fallback_reason VARCHAR",
-    "clv": "customer_id VARCHAR, model_id VARCHAR, as_of DATE, score DOUBLE, predicted_90d DOUBLE, lower DOUBLE, upper DOUBLE, p_alive DOUBLE, expected_purchases DOUBLE, "
-           "reasons VARCHAR[], is_fallback BOOLEAN, fallback_reason VARCHAR",
-    "conversion": "lead_id VARCHAR, model_id VARCHAR, as_of DATE, score DOUBLE, lower DOUBLE, upper DOUBLE, reasons VARCHAR[], is_fallback BOOLEAN, fallback_reason VARCHAR",
+    **{question.name: question.columns for question in QUESTIONS.values()},
+    **{table: columns for question in QUESTIONS.values() for table, (columns, _) in question.more.items()},
     "model_evaluations": "model VARCHAR, candidate VARCHAR, cut_off DATE, metric VARCHAR, value DOUBLE, lower DOUBLE, upper DOUBLE, n BIGINT, is_published BOOLEAN, verdict VARCHAR",
     "model_cards": "model VARCHAR, model_id VARCHAR, trained_on DATE, question VARCHAR, verdict VARCHAR, is_published BOOLEAN, card VARCHAR",
 }
@@ -59,90 +48,6 @@ class ScoreReport:
     trained: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     drift: dict[str, list[str]] = field(default_factory=dict)
-
-
-class Frames:
-    """What models read, each frame once and only when asked for."""
-
-    def __init__(self, con: Any) -> None:
-        self._con = con
-        self._fitted: dict[tuple[date, bool], PurchaseForecast | None] = {}
-
-    @cached_property
-    def customer_calendar(self) -> features.Calendar | None:
-        return features.read_calendar(self._con, "customer")
-
-    @cached_property
-    def lead_calendar(self) -> features.Calendar | None:
-        return features.read_calendar(self._con, "lead")
-
-    @cached_property
-    def customers(self) -> pl.DataFrame:
-        return features.read_customers(self._con)
-
-    @cached_property
-    def leads(self) -> pl.DataFrame:
-        return features.read_leads(self._con)
-
-    @cached_property
-    def purchases(self) -> pl.DataFrame:
-        return features.read_purchases(self._con)
-
-    def forecasts(self, dates: list[date], seasonal: bool) -> dict[date, PurchaseForecast]:
-        """Purchase models of dates, each fitted once."""
-        missing = [d for d in dates if (d, seasonal) not in self._fitted]
-        found = clv_train.fit_forecasts(self.customers, self.purchases, missing, seasonal)
-        self._fitted |= {(d, seasonal): found.get(d) for d in missing}
-        return {d: self._fitted[d, seasonal] for d in dates if self._fitted[d, seasonal] is not None}
-
-
-# -- the three questions
-
-
-@dataclass(frozen=True)
-class Question:
-    """One model: how it is trained, scored, restored and what its parts said."""
-
-    name: str
-    says: str
-    entity: str
-    inputs: tuple[str, ...]
-    calendar: Callable[[Frames], features.Calendar | None]
-    train: Callable[[Frames], Any]
-    score: Callable[[Frames, Any], pl.DataFrame]
-    restore: Callable[[dict[str, Any]], Any]
-    parts: Callable[[Any], dict[str, Any]]
-
-
-def _train_churn(frames: Frames) -> ChurnModel:
-    calendar = frames.customer_calendar
-    return churn_train.train(frames.customers, calendar, frames.forecasts([*calendar.cut_offs, calendar.scoring_date], True))
-
-
-def _score_churn(frames: Frames, model: ChurnModel) -> pl.DataFrame:
-    calendar = frames.customer_calendar
-    return churn_score.score(model, frames.customers, calendar, frames.forecasts([calendar.scoring_date], True))
-
-
-def _train_clv(frames: Frames) -> ClvModel:
-    calendar = frames.customer_calendar
-    dates = sorted({*calendar.cut_offs, *calendar.year_cut_offs, calendar.scoring_date})
-    found = {"bg_nbd_gamma_gamma": frames.forecasts(dates, False), "seasonal_bg_nbd_gamma_gamma": frames.forecasts(dates, True)}
-    return clv_train.train(frames.customers, calendar, found)
-
-
-QUESTIONS = {
-    "churn": Question(
-        "churn", " ".join(r.says for r in churn_definition.READINGS), "customer_id", tuple(sorted({n for r in churn_definition.READINGS for n in (*r.task.numeric, *r.task.categorical)})),
-        lambda f: f.customer_calendar, _train_churn, _score_churn, ChurnModel.from_state, lambda m: m.answers),
-    "clv": Question(
-        "clv", clv_definition.SAYS, "customer_id", ("first_purchase_date", "last_purchase_date", "purchase_day_count", "mean_purchase_amount", "value_365d_amount"),
-        lambda f: f.customer_calendar, _train_clv, lambda f, m: clv_score.score(m, f.customers, f.customer_calendar), ClvModel.from_state, lambda m: {"": m}),
-    "conversion": Question(
-        "conversion", conversion_definition.SAYS, "lead_id", (*conversion_definition.TASK.numeric, *conversion_definition.TASK.categorical),
-        lambda f: f.lead_calendar, lambda f: conversion_train.train(f.leads, f.lead_calendar), lambda f, m: conversion_score.score(m, f.leads, f.lead_calendar),
-        ConversionModel.from_state, lambda m: {"": m.answer}),
-}  # fmt: skip
 
 
 def prepare(con: Any) -> None:
@@ -194,6 +99,8 @@ def _answer(con: Any, home: Home, question: Question, frames: Frames, run_id: st
     report.verdicts[name] = "; ".join(f"{kind}: {part.verdict}" if kind else part.verdict for kind, part in question.parts(model).items())
     report.notes += [f"{name}: {text}" for part in question.parts(model).values() for text in getattr(part, "warnings", [])]
     _write(con, question, scores, manifest, calendar.scoring_date)
+    for table, (_, fill) in question.more.items():
+        _insert(con, table, fill(model).with_columns(pl.lit(manifest["model_id"]).alias("model_id"), pl.lit(calendar.scoring_date).alias("as_of")))
     _insert(con, "model_evaluations", evaluation_frame(question, model))
     con.execute("INSERT INTO scores.model_cards VALUES (?, ?, CAST(? AS DATE), ?, ?, ?, ?)", [
         name, manifest["model_id"], manifest["trained_on"], question.says, report.verdicts[name],

@@ -9,20 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from data_contracts.environment import find_home
+from ml.registry import MODELS
 from pipelines.commands.options import FormatOption, HomeOption, OutputFormat, OutputOption
 
 model_app = typer.Typer(no_args_is_help=True, help="Trained models: list them, read a card, promote one or go back.")
 
 
-class ModelName(str, Enum):
-    """Questions that are scored."""
-
-    churn = "churn"
-    clv = "clv"
-    conversion = "conversion"
-
-
-Which = Annotated[ModelName, typer.Argument(help="churn, clv or conversion.")]
+# Questions that are scored.
+ModelName = Enum("ModelName", {name: name for name in MODELS}, type=str)
+Which = Annotated[ModelName, typer.Argument(help="Which question.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -1,0 +1,27 @@
+"""Lifetime value as a question of the score layer. Holds no formula."""
+
+from __future__ import annotations
+
+from ml.clv.definition import SAYS
+from ml.clv.model import ClvModel
+from ml.clv.score import score
+from ml.clv.train import train
+from ml.question import Frames, Question
+
+
+def _train(frames: Frames) -> ClvModel:
+    calendar = frames.customer_calendar
+    dates = sorted({*calendar.cut_offs, *calendar.year_cut_offs, calendar.scoring_date})
+    return train(frames.customers, calendar, {"bg_nbd_gamma_gamma": frames.forecasts(dates, False), "seasonal_bg_nbd_gamma_gamma": frames.forecasts(dates, True)})
+
+
+QUESTION = Question(
+    name="clv",
+    says=SAYS,
+    entity="customer_id",
+    columns="customer_id VARCHAR, model_id VARCHAR, as_of DATE, score DOUBLE, predicted_90d DOUBLE, lower DOUBLE, upper DOUBLE, p_alive DOUBLE, expected_purchases DOUBLE, "
+            "reasons VARCHAR[], is_fallback BOOLEAN, fallback_reason VARCHAR",
+    inputs=("first_purchase_date", "last_purchase_date", "purchase_day_count", "mean_purchase_amount", "value_365d_amount"),
+    calendar=lambda frames: frames.customer_calendar,
+    train=_train, score=lambda frames, model: score(model, frames.customers, frames.customer_calendar), restore=ClvModel.from_state, parts=lambda model: {"": model},
+)  # fmt: skip
