@@ -57,7 +57,7 @@ select
     customers.is_lead_only,
     customers.is_deleted,
     customers.source_count,
-    coalesce(rfm.segment, 'no orders') as segment
+    coalesce(rfm.segment, case when orders.order_count > 0 then 'all refunded' else 'no orders' end) as segment
 from {{ ref('int_customers__described') }} as customers
 left join orders on orders.customer_id = customers.customer_id
 left join subscriptions on subscriptions.customer_id = customers.customer_id
