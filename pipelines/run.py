@@ -79,7 +79,8 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
         raise UsageError(f"there is no group {only!r}", field="--only", remedy=f"Groups: {', '.join(GROUPS)}.")
     if not home.sources():
         raise UsageError("no source is declared yet", file=str(home.sources_file), remedy="Add one: `rapport source add NAME --type canonical_files --option path=DIR`, or `rapport import DIR --source NAME`.")
-    environment.default_environment(DAGSTER_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", OPENBLAS_NUM_THREADS="1", GX_ANALYTICS_ENABLED="false")
+    environment.default_environment(DAGSTER_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", OPENBLAS_NUM_THREADS="1", GX_ANALYTICS_ENABLED="false",
+                                    DAGSTER_EVENT_BATCH_SIZE="1000")   # the plan of a run is written in one transaction
     with warehouse.locked(home):
         record = RunRecord(run_id=str(uuid.uuid4()), started_at=_now())
         _remember(home, record)
@@ -105,6 +106,9 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
 
 def _execute(home: Home, record: RunRecord, as_of: str | None, full_refresh: bool, only: str | None) -> None:
     with PROGRESS.stage("load the graph"), environment.exported(DAGSTER_HOME=str(instance_folder(home))):
+        if only in (None, "scores"):
+            # first of all: when imported, skops looks for each of numpy's functions in every module loaded so far, seconds when Dagster and dbt are among them
+            import skops.io  # noqa: F401
         from dagster import AssetSelection, DagsterInstance
 
         from pipelines.definitions import JOB, build_definitions
