@@ -13,7 +13,7 @@ st.set_page_config(page_title="Rapport", page_icon=":material/handshake:", layou
 st.html(ROOT / "components" / "style.css")
 st.logo(ROOT / "static" / "logo.svg", size="large")
 
-PAGES = (("overview", "Overview", "monitoring"), ("acquisition", "Acquisition", "campaign"), ("retention", "Retention", "sync"), ("funnel", "Funnel", "filter_alt"),
+PAGES = (("overview", "Overview", "monitoring"), ("acquisition", "Acquisition", "campaign"), ("retention", "Retention", "sync"), ("funnel", "Funnel", "filter_alt"), ("sales", "Sales", "handshake"),
          ("customers", "Customers", "person_search"), ("segments", "Segments", "group_work"), ("data_health", "Data health", "health_and_safety"))
 
 

@@ -204,15 +204,18 @@ def cost_by_channel(con: Connection, start: date | None, end: date, variant: str
     """Spend, new customers and CAC by channel under the workspace's attribution model, with `unattributed`; see `attribution_costs.by_channel_sql`.
 
     `channel` keeps the row of one channel. `where` (dimensions of customers) keeps the new customers that fit; money is not spent by
-    attribute of a customer, so spend and cac are then null, and `reason` says why.
+    attribute of a customer, so spend and cac are then null, as they are where no spend was ever delivered, and `reason` says why.
     """
     known = settings(con)
     first = start or con.execute("SELECT least(min(acquired_date), (SELECT min(spend_date) FROM marts.fct_marketing_spend)) FROM marts.fct_new_customers").fetchone()[0] or end - timedelta(days=1)
     kept = scoped(con, "customers", where)
     rows = attribution_costs.by_channel(kept, attribution_costs.CostSpec(start=first, end=end, variant=variant, model=known["attribution_model"], time_zone=known["time_zone"], new_customers=named(kept, "marts.fct_new_customers")))
-    nobody = pl.when(pl.col("cac").is_null()).then(pl.lit("no new customer was credited to the channel")).alias("reason")
-    rows = rows.with_columns(nobody) if where is None else rows.with_columns(
-        pl.lit(None, pl.Decimal(18, 4)).alias("spend"), pl.lit(None, pl.Float64).alias("cac"), pl.lit("spend is known by channel, not by attributes of the customers won").alias("reason"))
+    spent = con.execute("SELECT count(*) FROM (FROM marts.fct_marketing_spend LIMIT 1)").fetchone()[0]
+    unknown = "spend is known by channel, not by attributes of the customers won" if where else None if spent else "no marketing spend has been delivered"
+    if unknown:
+        rows = rows.with_columns(pl.lit(None, pl.Decimal(18, 4)).alias("spend"), pl.lit(None, pl.Float64).alias("cac"), pl.lit(unknown).alias("reason"))
+    else:
+        rows = rows.with_columns(pl.when(pl.col("cac").is_null()).then(pl.lit("no new customer was credited to the channel")).alias("reason"))
     return rows if channel is None else rows.filter(pl.col("channel") == channel)
 
 

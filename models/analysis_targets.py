@@ -57,6 +57,13 @@ def attainment(con: Connection, *, metric: str | None = None, start: date | None
     return _judged(found).sort("metric", "period_start", "owner_id", nulls_last=True)
 
 
+def target_metrics(con: Connection) -> list[str]:
+    """Metrics that have targets and may be summed, those with targets for people first."""
+    registry = metrics.registry(con)
+    found = con.execute("SELECT metric FROM marts.fct_targets GROUP BY metric ORDER BY count(owner_id) DESC, metric").fetchall()
+    return [name for (name,) in found if name in registry and registry[name].is_additive]
+
+
 def _judged(found: pl.DataFrame) -> pl.DataFrame:
     zero = pl.when((pl.col("target") == 0) & pl.col("reason").is_null()).then(pl.lit("the target is 0")).otherwise(pl.col("reason")).alias("reason")
     return found.with_columns(pl.when(pl.col("target") != 0).then(pl.col("actual") / pl.col("target")).alias("attainment"), zero).select(list(SCHEMA))

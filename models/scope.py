@@ -85,3 +85,10 @@ def scoped(con: Connection, subject: str, where: str | None) -> Connection:
 def equals(values: Mapping[str, str]) -> str | None:
     """A filter that asks for one value of each dimension; None without any."""
     return " and ".join("{} = '{}'".format(name, value.replace("'", "''")) for name, value in values.items()) or None
+
+
+def followed(subject: str, values: Mapping[str, str]) -> tuple[str | None, list[str]]:
+    """(filter, names it cannot follow) for one chosen value of each dimension; `channel` is that of the acquisition where a row has none of its own."""
+    known = DIMENSIONS[subject]
+    kept = {name if name in known else "acquisition_channel": value for name, value in values.items() if name in known or name == "channel"}
+    return equals(kept), [name for name in values if name not in known and name != "channel"]

@@ -19,14 +19,13 @@ def body() -> None:
     st.subheader("Cohorts by first order", anchor=False)
     variant = filters.choice("What a cell shows", "variant", tuple(VARIANTS), "bounded", VARIANTS, width=300)
     with frame.explained():
-        cells, mean = queries.retention((variant,), chosen.grain, start=chosen.start, end=chosen.end)
+        cells, mean = queries.retention((variant,), chosen.grain, start=chosen.start, end=chosen.end, where=queries.filterable("customers", chosen.values)[0])
         if cells.is_empty():
-            frame.empty("No customer has placed a first order in this period.", "Choose a longer one.")
+            frame.empty("No customer has placed a first order in this period.", "Choose a longer one, or fewer filters.")
         else:
             value, unit = SHOWN.get(variant, ("rate", "share"))
             charts.heat_map(cells, mean, value, unit, chosen.grain, currency)
             text.line(f"Columns count {chosen.grain}s since the first order. Hatched cells have not ended in the data: showing them would understate. The mean is weighted by cohort size over complete cells.")
-            filters.unfiltered("The cohorts", chosen.values)
             tables.download("Cohorts as CSV", cells, f"retention_{variant}_{chosen.grain}", queries.snapshot_id())
     left, right = st.columns(2, gap="medium")
     with left, frame.explained():

@@ -27,7 +27,7 @@ def plain(items: Sequence[tuple[str, str, str, str]]) -> None:
     """Cards for values that are no metrics: (label, value, line below, explanation), the last two may be empty."""
     cards = "".join(f'<article class="r-card"><div class="r-card-top"><span class="r-card-label">{safe(label)}</span>{_tip(label, [explanation]) if explanation else ""}</div>'
                     f'<div class="r-card-value">{safe(value)}</div><div class="r-card-change">{safe(below)}</div></article>' for label, value, below, explanation in items)
-    st.html(f'<div class="r-cards{" r-4" if len(items) < 5 else ""}">{cards}</div>')
+    st.html(f'<div class="r-cards{" r-3" if len(items) == 3 else " r-4" if len(items) < 5 else ""}">{cards}</div>')
 
 
 def _card(figure: figures.Figure, currency: str) -> str:

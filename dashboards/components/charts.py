@@ -1,10 +1,14 @@
-"""Charts, each from rows that are ready to draw: where something stands and how dark it is, never what it amounts to."""
+"""Charts, each from rows that are ready to draw: where something stands and how dark it is, never what it amounts to.
+
+They are Vega-Lite specifications written as they are sent. Altair would check each of them against a schema at every drawing, which
+took half of a page's time on the server.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import altair as alt
 import polars as pl
 import streamlit as st
 
@@ -14,9 +18,14 @@ from dashboards.components import format as shown
 from dashboards.components.text import safe
 
 HEIGHT = 280
+ROW = 28        # height of a horizontal bar with its gap, px
 SEQUENTIAL = ("#f0f7f5", "#d5ebe6", "#b3dbd3", "#8cc8bd", "#63b2a5", "#3f9a8c", "#278275", "#17695e", "#0d5148")
-_AXES = {"share": ".0%", "currency": ",.0f", "count": ",.0f"}
+MAIN, INK, QUIET, GAIN, LOSS, STAND = "#0f766e", "#1c2321", "#cfcac0", "#3f9a8c", "#c2713a", "#4a524f"
+SERIES = ("#b3dbd3", "#c2713a", "#0f766e", "#4f6d9f")
+_AXES = {"share": ".1~%", "currency": ",.0f", "count": ",.0f"}
+BESIDE = 0.24   # of the width, kept free for the number that stands beside the longest bar
 _EXACT = {"share": ".1%", "currency": ",.2f", "count": ",.0f"}
+_AXIS = {"gridColor": "#efece5", "labelColor": "#5b625f", "titleColor": "#5b625f", "domainColor": "#dedad2", "tickColor": "#dedad2"}
 
 
 def _axis(unit: str) -> str:
@@ -27,20 +36,34 @@ def _exact(unit: str) -> str:
     return _EXACT.get(unit, ",.2~f")
 
 
-def _draw(chart: alt.Chart | alt.LayerChart) -> None:
-    st.altair_chart(chart.configure_view(strokeWidth=0).configure_axis(gridColor="#efece5", labelColor="#5b625f", titleColor="#5b625f", domainColor="#dedad2", tickColor="#dedad2"), width="stretch")
+def _draw(rows: pl.DataFrame, spec: dict[str, Any]) -> None:
+    st.vega_lite_chart(rows.to_arrow(), {**spec, "config": {"view": {"strokeWidth": 0}, "axis": _AXIS, "legend": {"labelColor": "#5b625f", "title": None, "orient": "bottom", "columns": 2, "labelLimit": 150}}}, width="stretch")
+
+
+def _tip(field: str, title: str, form: str, kind: str = "quantitative") -> dict[str, Any]:
+    return {"field": field, "type": kind, "title": title, **({"format": form} if form else {})}
+
+
+def _room(values: list[float]) -> dict[str, Any]:
+    """A scale from 0 (or the lowest value) to the highest one, with room for its number."""
+    low, high = min(0.0, *values), max(0.0, *values)
+    return {"domain": [low, high + (high - low) * BESIDE or 1.0], "nice": False}
 
 
 def over_time(rows: pl.DataFrame, value: str, title: str, unit: str) -> None:
     """A line over `period`; a period without a value breaks it."""
-    data = rows.select(pl.col("period").cast(pl.Datetime), pl.col(value).cast(pl.Float64))
-    if data[value].null_count() == data.height:
+    data = rows.select(pl.col("period").cast(pl.Datetime("ms")), pl.col(value).cast(pl.Float64).alias("value"))
+    if data["value"].null_count() == data.height:
         text.notice("info", f"{title}: no value in this period.")
         return
-    chart = alt.Chart(data.to_pandas()).encode(
-        x=alt.X("period:T", title=None, axis=alt.Axis(tickCount=6, labelOverlap=True)), y=alt.Y(f"{value}:Q", title=None, axis=alt.Axis(format=_axis(unit), tickCount=5, grid=True)),
-        tooltip=[alt.Tooltip("period:T", title="Period from", format="%Y-%m-%d"), alt.Tooltip(f"{value}:Q", title=title, format=_exact(unit))])
-    _draw(chart.mark_line(point=alt.OverlayMarkDef(size=36), strokeWidth=2, color="#0f766e").properties(height=HEIGHT))
+    if unit in ("count", "currency") and not (data["value"].fill_null(0) != 0).any():
+        text.notice("info", f"{title}: nothing in this period.")
+        return
+    dates = "%Y-%m" if all(day.day == 1 for day in data["period"].to_list()) else "%Y-%m-%d"
+    _draw(data, {"height": HEIGHT, "mark": {"type": "line", "point": {"size": 36, "color": MAIN}, "strokeWidth": 2, "color": MAIN}, "encoding": {
+        "x": {"field": "period", "type": "temporal", "title": None, "axis": {"tickCount": 6, "labelOverlap": True, "format": dates}},
+        "y": {"field": "value", "type": "quantitative", "title": None, "axis": {"format": _axis(unit), "tickCount": 5}},
+        "tooltip": [_tip("period", "Period from", "%Y-%m-%d", "temporal"), _tip("value", title, _exact(unit))]}})
 
 
 def metric_over_time(name: str, title: str, unit: str, chosen: filters.Chosen) -> None:
@@ -52,14 +75,69 @@ def metric_over_time(name: str, title: str, unit: str, chosen: filters.Chosen) -
 
 def bars(rows: pl.DataFrame, category: str, value: str, title: str, unit: str) -> None:
     """Horizontal bars, the largest first, each with its number."""
-    data = rows.select(pl.col(category).cast(pl.String).fill_null("not known"), pl.col(value).cast(pl.Float64)).drop_nulls(value)
+    data = rows.select(pl.col(category).cast(pl.String).fill_null("not known").alias("name"), pl.col(value).cast(pl.Float64).alias("value")).drop_nulls("value")
     if data.is_empty():
         text.notice("info", f"{title}: nothing in this period.")
         return
-    base = alt.Chart(data.to_pandas()).encode(
-        y=alt.Y(f"{category}:N", sort="-x", title=None, axis=alt.Axis(labelLimit=150)), x=alt.X(f"{value}:Q", title=None, axis=None, scale=alt.Scale(padding=30)),
-        tooltip=[alt.Tooltip(f"{category}:N", title=shown.words(category)), alt.Tooltip(f"{value}:Q", title=title, format=_exact(unit))])
-    _draw((base.mark_bar(color="#0f766e", cornerRadiusEnd=3) + base.mark_text(align="left", dx=5, color="#1c2321").encode(text=alt.Text(f"{value}:Q", format=_exact(unit) if unit == "share" else _axis(unit)))).properties(height=max(110, 28 * data.height)))
+    form = _exact(unit) if unit == "share" else _axis(unit)
+    y = {"field": "name", "type": "nominal", "sort": "-x", "title": None, "axis": {"labelLimit": 150}}
+    x = {"field": "value", "type": "quantitative", "title": None, "axis": None, "scale": _room(data["value"].to_list())}
+    tooltip = [_tip("name", shown.words(category), "", "nominal"), _tip("value", title, _exact(unit))]
+    _draw(data, {"height": max(110, ROW * data.height), "encoding": {"y": y, "x": x, "tooltip": tooltip}, "layer": [
+        {"mark": {"type": "bar", "color": MAIN, "cornerRadiusEnd": 3}}, {"mark": {"type": "text", "align": "left", "dx": 5, "color": INK}, "encoding": {"text": {"field": "value", "type": "quantitative", "format": form}}}]})
+
+
+def grouped(rows: pl.DataFrame, category: str, series: Mapping[str, str], unit: str) -> None:
+    """Horizontal bars in the order of the rows, one of each series (column -> its name) for each row."""
+    order = [shown.words(name) for name in rows[category].to_list()]
+    data = (rows.select(pl.Series("name", order, pl.String), *(pl.col(column).cast(pl.Float64).alias(label) for column, label in series.items()))
+            .unpivot(index="name", variable_name="series", value_name="value").drop_nulls("value"))
+    names, order = list(series.values()), list(dict.fromkeys(order))
+    sort = {"field": "series", "type": "nominal", "sort": names}
+    _draw(data, {"height": max(140, 20 * len(series) * len(order)), "mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": {
+        "y": {"field": "name", "type": "nominal", "sort": order, "title": None, "axis": {"labelLimit": 150}}, "yOffset": sort,
+        "x": {"field": "value", "type": "quantitative", "title": None, "axis": {"format": "~s" if unit == "currency" else _axis(unit), "tickCount": 5}},
+        "color": {**sort, "scale": {"domain": names, "range": list(SERIES[:len(names)])}}, "tooltip": [_tip("name", shown.words(category), "", "nominal"), _tip("series", "Shows", "", "nominal"), _tip("value", "Value", _exact(unit))]}})
+
+
+def waterfall(rows: pl.DataFrame, step: str, value: str, count: str, words: Mapping[str, str], unit: str) -> None:
+    """Steps from what stood at the beginning (first row) to what stands at the end (last row), each where the one before left off, with how many it is of."""
+    placed, level = [], 0.0
+    for number, row in enumerate(rows.iter_rows(named=True)):
+        amount = float(row[value] or 0)
+        stands = number in (0, rows.height - 1)
+        begin = 0.0 if stands else level
+        level = amount if stands else level + amount
+        placed.append({"name": f"{words.get(row[step], shown.words(row[step]))} ({row[count]:,})", "from": begin, "to": level, "amount": amount, "end": max(begin, level), "kind": "standing" if stands else "up" if amount > 0 else "down"})
+    data = pl.DataFrame(placed)
+    order = data["name"].to_list()
+    _draw(data, {"height": ROW * data.height, "encoding": {"y": {"field": "name", "type": "nominal", "sort": order, "title": None, "axis": {"labelLimit": 190}}}, "layer": [
+        {"mark": {"type": "bar", "cornerRadius": 2}, "encoding": {
+            "x": {"field": "from", "type": "quantitative", "title": None, "axis": None, "scale": _room([row["from"] for row in placed] + [row["to"] for row in placed])}, "x2": {"field": "to"},
+            "color": {"field": "kind", "type": "nominal", "legend": None, "scale": {"domain": ["standing", "up", "down"], "range": [STAND, GAIN, LOSS]}},
+            "tooltip": [_tip("name", "Movement", "", "nominal"), _tip("amount", "Amount", _exact(unit))]}},
+        {"mark": {"type": "text", "align": "left", "dx": 5, "color": INK}, "encoding": {"x": {"field": "end", "type": "quantitative"}, "text": {"field": "amount", "type": "quantitative", "format": _axis(unit)}}}]})
+
+
+def against(rows: pl.DataFrame, period: str, actual: str, forecasts: Mapping[str, str], unit: str) -> None:
+    """Bars of what came in each period, and a mark for each forecast of it (column -> its name)."""
+    data = rows.select(pl.col(period).dt.strftime("%Y-%m").alias("period"), pl.col(actual).cast(pl.Float64).alias("actual"), *(pl.col(column).cast(pl.Float64).alias(label) for column, label in forecasts.items()))
+    names = ["What came", *forecasts.values()]
+    color = {"scale": {"domain": names, "range": list(SERIES[:len(names)])}, "type": "nominal"}
+    x = {"field": "period", "type": "ordinal", "title": None, "axis": {"labelAngle": -45, "labelOverlap": True}}
+    y = {"type": "quantitative", "title": None, "axis": {"format": "~s" if unit == "currency" else _axis(unit), "tickCount": 5}}
+    told = [_tip("period", "Period", "", "nominal"), _tip("actual", "What came", _exact(unit)), *(_tip(label, label, _exact(unit)) for label in forecasts.values())]
+    marks = [{"mark": {"type": "point", "filled": True, "size": 70, "shape": "diamond"}, "encoding": {"y": {"field": label, **y}, "color": {"datum": label, **color}}} for label in forecasts.values()]
+    _draw(data, {"height": HEIGHT, "encoding": {"x": x, "tooltip": told}, "layer": [{"mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": {"y": {"field": "actual", **y}, "color": {"datum": "What came", **color}}}, *marks]})
+
+
+def histogram(rows: pl.DataFrame, label: str, value: str, title: str) -> None:
+    """Columns in the order of the rows."""
+    order = rows[label].to_list()
+    data = rows.select(pl.col(label).alias("name"), pl.col(value).cast(pl.Int64).alias("value"))
+    _draw(data, {"height": 200, "mark": {"type": "bar", "color": MAIN, "cornerRadiusEnd": 2}, "encoding": {
+        "x": {"field": "name", "type": "ordinal", "sort": order, "title": None, "axis": {"labelAngle": 0, "labelOverlap": True}}, "y": {"field": "value", "type": "quantitative", "title": None, "axis": {"format": ",.0f", "tickCount": 4}},
+        "tooltip": [_tip("name", title, "", "nominal"), _tip("value", "Converted", ",.0f")]}})
 
 
 def heat_map(cells: pl.DataFrame, mean: pl.DataFrame, value: str, unit: str, grain: str, currency: str = "") -> None:
@@ -99,12 +177,18 @@ def _brief(amount: float, unit: str, currency: str) -> str:
     return f"{shown.SYMBOLS.get(currency, '')}{amount:,.0f}"
 
 
-def funnel(rows: pl.DataFrame, name: str, value: str) -> None:
-    """Steps in their order as bars, each with its number and its share of the first."""
-    largest = float(rows[value].max() or 0)
+def funnel(rows: pl.DataFrame, name: str, value: str, open_value: str | None = None) -> None:
+    """Steps in their order as bars, each with its number and its share of the first; hatched behind it, those of whom it is not known yet (`open_value`)."""
+    waiting = open_value or value
+    largest = max((float(row[value] or 0) + (float(row[waiting] or 0) if open_value else 0) for row in rows.iter_rows(named=True)), default=0.0)
     first = float(rows[value][0] or 0) if rows.height else 0.0
+
+    def width(row: dict[str, Any], column: str | None) -> str:
+        return f"{100 * float(row[column] or 0) / largest if column and largest else 0:.1f}%"
+
     lines = "".join(
-        f'<div class="r-step"><span class="r-step-name">{safe(shown.words(str(row[name])))}</span><span class="r-step-track"><span class="r-step-bar" style="width:{100 * float(row[value] or 0) / largest if largest else 0:.1f}%"></span></span>'
+        f'<div class="r-step"><span class="r-step-name">{safe(shown.words(str(row[name])))}</span><span class="r-step-track"><span class="r-step-bar" style="width:{width(row, value)}"></span>'
+        f'<span class="r-step-open" style="width:{width(row, open_value)}"></span></span>'
         f'<span class="r-step-count">{safe(shown.number(row[value], "count"))}</span><span class="r-step-share">{safe(shown.number(float(row[value] or 0) / first, "share") if first else shown.NOTHING)}</span></div>'
         for row in rows.iter_rows(named=True))
     st.html(f'<div class="r-steps" role="img" aria-label="Funnel of {rows.height} steps; the table below holds its numbers">{lines}</div>')

@@ -5,7 +5,7 @@ Belongs here: reading choices from the URL, writing them back, named ranges of d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -63,6 +63,42 @@ def choice(label: str, name: str, options: tuple[str, ...], default: str, labels
     picked = st.selectbox(label, options, index=options.index(current), format_func=lambda o: (labels or {}).get(o, shown.words(o) if o == o.lower() else o), key=f"filter_{name}", width=width)
     to_url(name, picked, default)
     return picked
+
+
+def several(label: str, name: str, options: Sequence[str], placeholder: str) -> list[str]:
+    """Values picked in an order that matters, bound to the URL (separated by `;`); a value may not be picked twice."""
+    given = [part.strip() for part in st.query_params.get(name, "").split(";") if part.strip()]
+    unknown = [part for part in given if part not in options]
+    if unknown:
+        text.notice("info", f"The link asks for “{unknown[0]}”, which this snapshot does not have; it is left out.")
+    picked = st.multiselect(label, options, [part for part in dict.fromkeys(given) if part in options], format_func=lambda o: o, key=f"filter_{name}", placeholder=placeholder)
+    if picked:
+        if st.query_params.get(name) != (value := "; ".join(picked)):
+            st.query_params[name] = value
+    else:
+        st.query_params.pop(name, None)
+    return picked
+
+
+def day(label: str, name: str, default: date, latest: date | None = None) -> date:
+    """A day bound to the URL; the default, such as the newest day, is left out of it."""
+    given, last = st.query_params.get(name), latest or default
+    try:
+        current = date.fromisoformat(given) if given else default
+    except ValueError:
+        text.notice("info", f"The link asks for {name} “{given}”, which is no day; {shown.day(default)} is shown.")
+        current = default
+    picked = st.date_input(label, min(current, last), max_value=last, format="YYYY-MM-DD", key=f"filter_{name}", width=_WIDTH)
+    if picked == default:
+        st.query_params.pop(name, None)
+    elif st.query_params.get(name) != picked.isoformat():
+        st.query_params[name] = picked.isoformat()
+    return picked
+
+
+def month_before(value: date) -> date:
+    """The last day of the month before."""
+    return value.replace(day=1) - timedelta(days=1)
 
 
 def bar(*, grain: bool = False, dimensions: tuple[str, ...] = ("channel", "country", "segment"), default_range: str = "12m") -> Chosen:

@@ -28,7 +28,7 @@ def number(value: Any, unit: str, currency: str = "") -> str:
         return money(value, currency) + (" / day" if unit == "currency_per_day" else "")
     if unit == "count":
         return _signed(amount, f"{abs(amount):,.0f}")
-    digits = 3 if abs(amount) < 1 else 2 if abs(amount) < 10 else 1
+    digits = 1 if unit == "days" and abs(amount) >= 0.05 else 3 if abs(amount) < 1 else 2 if abs(amount) < 10 else 1
     return _signed(amount, f"{abs(amount):,.{digits}f}{_SUFFIXES.get(unit, '')}")
 
 

@@ -17,14 +17,15 @@ from dashboards.components import format as shown
 from dashboards.components.text import safe
 
 PLAIN_ROWS = 25    # up to here a table is drawn whole, as text that can be read on a phone and copied; above it scrolls and sorts
-_NUMBERS = ("count", "share", "currency", "decimal", "days", "hours", "seconds", "ratio")
+_NUMBERS = ("change", "measured", "count", "share", "currency", "decimal", "days", "hours", "seconds", "ratio")
+_DATES = ("date", "month", "instant")
 # A spreadsheet runs a cell that begins so; the wide forms are what some of them turn into the narrow ones.
 _FORMULA = r"^\s*[=+\-@\t\r\n\x00＝＋－＠]|^[\t\r\n]"
 
 
 @dataclass(frozen=True)
 class Column:
-    """How a column is shown: its heading in plain words and its kind (`text`, `words`, `count`, `share`, `currency`, `decimal`, `days`, `seconds`, `date`, `instant`, `flag`)."""
+    """How a column is shown: its heading in plain words and its kind (`text`, `words`, `count`, `share`, `currency`, `decimal`, `days`, `seconds`, `date`, `month`, `instant`, `flag`; `change` is a share with its sign, `measured` a value in the unit that the row's `unit` names)."""
 
     label: str
     kind: str = "text"
@@ -34,7 +35,7 @@ def table(rows: pl.DataFrame, columns: Mapping[str, Column], currency: str = "")
     """The named columns of the rows, in the order of `columns`; columns the rows do not have are left out."""
     kept = {name: column for name, column in columns.items() if name in rows.columns}
     if rows.height <= PLAIN_ROWS:
-        _plain(rows.select(list(kept)), kept, currency)
+        _plain(rows, kept, currency)
     else:
         _scrolling(rows.select(list(kept)), kept, currency)
 
@@ -48,6 +49,10 @@ def _cell(value: Any, kind: str, currency: str) -> str:
         return ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
     if kind == "words":
         return shown.words(str(value))
+    if kind == "change":
+        return f"{'+' if value > 0 else ''}{shown.number(value, 'share')}"
+    if kind == "month":
+        return shown.month(value)
     if kind == "date":
         return shown.day(value)
     if kind == "instant":
@@ -57,10 +62,14 @@ def _cell(value: Any, kind: str, currency: str) -> str:
     return shown.seconds(value) if kind == "seconds" else shown.number(value, kind, currency)
 
 
+def _kind(column: Column, row: Mapping[str, Any]) -> str:
+    return row.get("unit") or "decimal" if column.kind == "measured" else column.kind
+
+
 def _plain(rows: pl.DataFrame, columns: Mapping[str, Column], currency: str) -> None:
-    classes = {name: ' class="r-n"' if column.kind in _NUMBERS else "" for name, column in columns.items()}
+    classes = {name: ' class="r-n"' if column.kind in _NUMBERS else ' class="r-d"' if column.kind in _DATES else "" for name, column in columns.items()}
     head = "".join(f'<th scope="col"{classes[name]}>{safe(column.label)}</th>' for name, column in columns.items())
-    body = "".join("<tr>" + "".join(f"<td{classes[name]}>{safe(_cell(row[name], column.kind, currency))}</td>" for name, column in columns.items()) + "</tr>"
+    body = "".join("<tr>" + "".join(f"<td{classes[name]}>{safe(_cell(row[name], _kind(column, row), currency))}</td>" for name, column in columns.items()) + "</tr>"
                    for row in rows.iter_rows(named=True))
     st.html(f'<div class="r-scroll" tabindex="0"><table class="r-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
@@ -69,13 +78,13 @@ def _scrolling(rows: pl.DataFrame, columns: Mapping[str, Column], currency: str)
     kinds = st.column_config
     config: dict[str, Any] = {}
     for name, column in columns.items():
-        if column.kind in ("count", "decimal", "days", "hours", "ratio", "seconds"):
+        if column.kind in ("count", "measured", "decimal", "days", "hours", "ratio", "seconds"):
             config[name] = kinds.NumberColumn(column.label, format="localized")
-        elif column.kind == "share":
+        elif column.kind in ("share", "change"):
             config[name] = kinds.NumberColumn(column.label, format="percent")
         elif column.kind == "currency":
             config[name] = kinds.NumberColumn(f"{column.label} ({currency})" if currency else column.label, format="accounting")
-        elif column.kind == "date":
+        elif column.kind in ("date", "month"):
             config[name] = kinds.DateColumn(column.label, format="YYYY-MM-DD")
         elif column.kind == "instant":
             config[name] = kinds.DatetimeColumn(column.label, format="YYYY-MM-DD HH:mm")
@@ -83,7 +92,7 @@ def _scrolling(rows: pl.DataFrame, columns: Mapping[str, Column], currency: str)
             config[name] = kinds.CheckboxColumn(column.label)
         else:
             config[name] = kinds.TextColumn(column.label)
-    numbers = [pl.col(name).cast(pl.Float64).round(2) for name, column in columns.items() if column.kind in ("currency", "decimal", "days", "hours", "ratio", "seconds")]
+    numbers = [pl.col(name).cast(pl.Float64).round(2) for name, column in columns.items() if column.kind in ("currency", "measured", "decimal", "days", "hours", "ratio", "seconds")]
     lists = [pl.col(name).list.join(", ") for name, kind in rows.schema.items() if isinstance(kind, pl.List)]
     spoken = [pl.col(name).str.replace_all("_", " ") for name, column in columns.items() if column.kind == "words"]
     st.dataframe(rows.with_columns(*numbers, *lists, *spoken).to_arrow(), hide_index=True, width="stretch", height=38 * 12, column_config=config, placeholder=shown.NOTHING)

@@ -24,13 +24,17 @@ CACHE_ENTRIES = 1000    # answers are small; a visitor changing filters makes a 
 SNAPSHOTS_HELD = 3      # a visitor may still be reading the former one when a new one is published
 
 _pinned: ContextVar[str | None] = ContextVar("snapshot of this run of a page", default=None)
+# Answers of this run of a page: the cache proper keeps them as bytes and makes a copy for each visitor, which a page that asks for the
+# settings twenty times would wait for twenty times. Nobody changes an answer.
+_answers: ContextVar[dict[Any, Any] | None] = ContextVar("answers of this run of a page", default=None)
+_place: ContextVar[Home | None] = ContextVar("home of this run of a page", default=None)
 
 R = TypeVar("R")
 
 
 def home() -> Home:
     """The home these pages show."""
-    return find_home()
+    return _place.get() or find_home()
 
 
 def viewer() -> warehouse.Viewer:
@@ -46,12 +50,14 @@ def sees_personal_data(role: str | None = None) -> bool:
 @contextmanager
 def pinned() -> Iterator[warehouse.Snapshot | None]:
     """The current snapshot, held for one run of a page: a publish in between must not mix two states on one screen."""
-    found = warehouse.current_id(home())
-    token = _pinned.set(found)
+    place = find_home()
+    found = warehouse.current_id(place)
+    tokens = ((_pinned, _pinned.set(found)), (_answers, _answers.set({})), (_place, _place.set(place)))
     try:
-        yield warehouse.read_snapshot(home(), found) if found else None
+        yield warehouse.read_snapshot(place, found) if found else None
     finally:
-        _pinned.reset(token)
+        for variable, token in tokens:
+            variable.reset(token)
 
 
 def snapshot_id() -> str | None:
@@ -106,7 +112,15 @@ def per_snapshot(function: Callable[..., R]) -> Callable[..., R]:
         snapshot = snapshot_id()
         if snapshot is None:
             raise UsageError("nothing has been published yet", remedy="Run `rapport run` first.")
-        return _remembered(function, f"{function.__module__}.{function.__qualname__}", str(home().root), snapshot, viewer().role, arguments, tuple(sorted(named.items())))
+        name, rest = f"{function.__module__}.{function.__qualname__}", tuple(sorted(named.items()))
+        asked = (name, snapshot, viewer().role, arguments, rest)
+        known = _answers.get()
+        if known is not None and asked in known:
+            return known[asked]
+        answer = _remembered(function, name, str(home().root), snapshot, viewer().role, arguments, rest)
+        if known is not None:
+            known[asked] = answer
+        return answer
     return call
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from dashboards.queries.door import per_snapshot
-from models import analysis, metrics, warehouse
+from models import analysis, metrics, scope, warehouse
 
 HEADLINE = ("cac", "clv", "churn_rate", "sales_conversion_rate", "average_order_value", "csat", "interaction_frequency",
             "funnel_conversion_rate", "retention_rate", "campaign_response_rate")
@@ -72,21 +72,16 @@ def mature_range(reading: warehouse.Reading, rule: str, start: date, end: date) 
 # -- engines -----------------------------------------------------------------------------------------------------------
 
 @per_snapshot
-def retention(reading: warehouse.Reading, variants: tuple[str, ...], grain: str, by: tuple[str, ...] = (), start: date | None = None, end: date | None = None, periods: int = 12) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(cells, mean row) of the retention engine."""
-    return analysis.retention(reading.con, analysis.retention_spec(reading.con, variants=variants, grain=grain, by=by, start=start, end=end, max_periods=periods))
+def retention(reading: warehouse.Reading, variants: tuple[str, ...], grain: str, start: date | None = None, end: date | None = None, where: str | None = None, periods: int = 12) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(cells, mean row) of the retention engine over the customers that a filter keeps."""
+    con = scope.scoped(reading.con, "customers", where)
+    return analysis.retention(con, analysis.retention_spec(con, variants=variants, grain=grain, start=start, end=end, max_periods=periods))
 
 
 @per_snapshot
-def funnel(reading: warehouse.Reading, steps: str, window: str, log: str, by: str | None = None, start: date | None = None, end: date | None = None) -> pl.DataFrame:
-    """Rows of the funnel engine."""
-    return analysis.funnel(reading.con, analysis.funnel_spec(reading.con, steps, window=window, log=log, by=by, start=start, end=end))
-
-
-@per_snapshot
-def cost_by_channel(reading: warehouse.Reading, start: date | None, end: date) -> pl.DataFrame:
-    """Spend, credited new customers and CAC of each channel; see `attribution_costs.by_channel_sql`."""
-    return analysis.cost_by_channel(reading.con, start, end)
+def cost_by_channel(reading: warehouse.Reading, start: date | None, end: date, channel: str | None = None, where: str | None = None) -> pl.DataFrame:
+    """Spend, credited new customers and CAC of each channel; see `analysis.cost_by_channel`."""
+    return analysis.cost_by_channel(reading.con, start, end, channel=channel, where=where)
 
 
 @per_snapshot
@@ -96,6 +91,6 @@ def pipelines(reading: warehouse.Reading) -> list[str]:
 
 
 @per_snapshot
-def deal_stages(reading: warehouse.Reading, pipeline: str, start: date | None, end: date | None) -> pl.DataFrame:
+def deal_stages(reading: warehouse.Reading, pipeline: str, start: date | None, end: date | None, where: str | None = None) -> pl.DataFrame:
     """Deals of a pipeline by stage, counted three ways; see the funnel engine."""
-    return analysis.deal_stages(reading.con, pipeline, start, end)
+    return analysis.deal_stages(scope.scoped(reading.con, "deals", where), pipeline, start, end)

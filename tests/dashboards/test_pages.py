@@ -9,7 +9,7 @@ import pytest
 from dashboards.components.frame import UNEXPECTED
 from data_contracts.environment import Home
 
-PAGES = ("overview", "acquisition", "retention", "funnel", "customers", "segments", "data_health")
+PAGES = ("overview", "acquisition", "retention", "funnel", "sales", "customers", "segments", "data_health")
 
 
 @pytest.fixture
@@ -50,6 +50,8 @@ def test_a_page_of_the_demo_is_drawn_with_its_snapshot_named(page, demo, show, h
 @pytest.mark.parametrize("page, parameters", [
     ("overview", {"range": "90d"}), ("overview", {"range": "all"}), ("overview", {"range": "mtd"}), ("overview", {"channel": "email", "country": "DE"}), ("acquisition", {"grain": "week", "range": "ytd"}),
     ("retention", {"variant": "cumulative_revenue", "grain": "quarter", "range": "all"}), ("retention", {"variant": "unbounded", "grain": "year"}), ("funnel", {"count": "imputed", "range": "30d"}),
+    ("funnel", {"log": "leads", "steps": "lead_created; lead_converted", "window": "90d", "by": "channel", "channel": "email"}), ("funnel", {"steps": "page; sign_up", "order": "any_order", "entry": "totals", "country": "DE"}),
+    ("retention", {"country": "DE", "segment": "champions"}), ("acquisition", {"channel": "email", "country": "DE"}), ("sales", {"as_of": "2026-02-15", "since": "2025-12-31", "split": "owner", "channel": "email", "owner_basis": "current", "targets": "owner"}),
     ("customers", {"q": "a"}), ("customers", {"q": "no such customer"}), ("customers", {"id": "p_nobody"}), ("segments", {"saved": "new_segment"}),
     ("segments", {"conditions": '{"any":[{"attribute":"country","is":"DE"},{"did_not":"order","within_days":90}]}'})])
 def test_a_link_with_filters_is_drawn(page, parameters, demo, show, is_whole):
@@ -58,7 +60,21 @@ def test_a_link_with_filters_is_drawn(page, parameters, demo, show, is_whole):
     assert {name: app.query_params[name] for name in parameters if name != "q"} == {name: value for name, value in parameters.items() if name != "q"}
 
 
-@pytest.mark.parametrize("page, parameters", [("overview", {"range": "7y"}), ("overview", {"country": "Atlantis"}), ("segments", {"conditions": "{"}), ("segments", {"conditions": '{"all":[{"attribute":"shoe_size","is":4}]}'})])
+def test_a_company_without_deals_is_told_what_the_sales_page_needs(orders_home, show, html):
+    assert "There are no deals, so there is no pipeline to show. Declare a source with deals" in html(show(orders_home, "sales"))
+
+
+def test_filters_reach_cohorts_funnels_and_costs(demo, show, html):
+    """A page used to show everybody there, and say so; now its numbers are those of the people chosen."""
+    for page in ("retention", "funnel", "acquisition"):
+        whole, part = html(show(demo, page)), html(show(demo, page, country="DE"))
+        assert whole.count("r-table") + whole.count("r-heat") == part.count("r-table") + part.count("r-heat")
+        assert [line for line in whole.split("<table")[1:]] != [line for line in part.split("<table")[1:]]
+        for said in ("The cohorts cannot", "These steps cannot", "These stages cannot", "This table cannot"):
+            assert said not in part
+
+
+@pytest.mark.parametrize("page, parameters", [("overview", {"range": "7y"}), ("sales", {"as_of": "soon"}), ("funnel", {"steps": "no such step"}), ("overview", {"country": "Atlantis"}), ("segments", {"conditions": "{"}), ("segments", {"conditions": '{"all":[{"attribute":"shoe_size","is":4}]}'})])
 def test_a_link_that_asks_for_what_is_not_there_is_answered_with_the_default_and_says_so(page, parameters, demo, show, html, is_whole):
     app = show(demo, page, **parameters)
     is_whole(app)
