@@ -145,6 +145,13 @@ def decile_error(outcome, score, bins: int = BINS) -> float:
     return float(np.sum(np.abs(np.bincount(of, weights=score - outcome))) / outcome.sum())
 
 
+def tweedie_deviance(outcome, score, power: float = 1.5) -> float:
+    """Mean Tweedie deviance of expected values above 0 (1 < power < 2): proper for means of amounts with many zeros; lower is better."""
+    outcome, score = _arrays(outcome, score)
+    outcome = np.maximum(outcome, 0.0)
+    return float(2 * np.mean(outcome ** (2 - power) / ((1 - power) * (2 - power)) - outcome * score ** (1 - power) / (1 - power) + score ** (2 - power) / (2 - power)))
+
+
 # -- tables
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ml.clv.refinement import Refinement
 from ml.estimators import BetaGeoNBD, DegenerateDataError, GammaGamma
 
 # Less than a year shows some months only, and those cannot be told from a trend.
@@ -86,13 +87,14 @@ def learn_season(daily: pl.DataFrame, expected: np.ndarray, first: date, as_of: 
 
 @dataclass
 class PurchaseForecast:
-    """A fitted forecast of one cut-off. `level` corrects the total by what past cut-offs showed."""
+    """A fitted forecast of one cut-off. `level` corrects the total by what past cut-offs showed, `refinement` the shares of customers in it."""
 
     clock: SeasonalClock
     buying: dict[str, float]
     spending: dict[str, float] | None
     mean_value: float
     level: float = 1.0
+    refinement: Refinement | None = None
 
     @classmethod
     def fit(cls, customers: pl.DataFrame, daily: pl.DataFrame, as_of: date, seasonal: bool = True) -> PurchaseForecast:
@@ -129,7 +131,7 @@ class PurchaseForecast:
 
     def at(self, customers: pl.DataFrame, as_of: date) -> PurchaseForecast:
         """The same season and spending on the purchases of an earlier date: what this forecast would have said then."""
-        return PurchaseForecast(self.clock, dict(_fit_buying(_histories(customers, self.clock, as_of)).parameters_), self.spending, self.mean_value)
+        return PurchaseForecast(self.clock, dict(_fit_buying(_histories(customers, self.clock, as_of)).parameters_), self.spending, self.mean_value, refinement=self.refinement)
 
     def predict(self, customers: pl.DataFrame, as_of: date, days: int) -> pl.DataFrame:
         """Forecast over the `days` from `as_of`.
@@ -143,13 +145,14 @@ class PurchaseForecast:
         horizon = float(self.clock.between(np.array([start]), np.array([start + days]))[0])
         purchases = buying.conditional_expected_purchases(horizon, x, t_x, T)
         value = self._mean_value(customers)
-        return pl.DataFrame({
+        found = pl.DataFrame({
             "p_alive": buying.probability_alive(x, t_x, T),
             "expected_purchases": purchases * self.level,
             "no_purchase_probability": np.clip(buying.conditional_pmf(0, horizon, x, t_x, T), 1e-6, 1 - 1e-6),
             "mean_value": value,
             "value": purchases * value * self.level,
         })  # fmt: skip
+        return found if self.refinement is None else found.with_columns(pl.Series("value", self.refinement.apply(customers, found, days)))
 
     def draw(self, customers: pl.DataFrame, as_of: date, days: int, draws: int, seed: int = 0) -> np.ndarray:
         """Simulated values over the next `days`, shape [draws, n], from each customer's own posterior."""
@@ -160,6 +163,9 @@ class PurchaseForecast:
         horizon = float(self.clock.between(np.array([start]), np.array([start + days]))[0])
         alive = _buying(p).probability_alive(x, t_x, T)
         value = self._mean_value(customers)
+        if self.refinement is not None:
+            found = PurchaseForecast(self.clock, self.buying, self.spending, self.mean_value).predict(customers, as_of, days)
+            value = value * self.refinement.apply(customers, found, days) / np.maximum(found["value"].to_numpy(), 1e-12)
         result = np.empty((draws, len(x)))
         for number in range(draws):
             rate = rng.gamma(p["r"] + x, 1 / (p["alpha"] + T))
@@ -185,12 +191,14 @@ class PurchaseForecast:
 
     def state(self) -> dict[str, Any]:
         """Plain values from which `from_state` gives the same forecast."""
-        return {"index": self.clock.index, "buying": self.buying, "spending": self.spending, "mean_value": self.mean_value, "level": self.level}
+        return {"index": self.clock.index, "buying": self.buying, "spending": self.spending, "mean_value": self.mean_value, "level": self.level,
+                "refinement": self.refinement.state() if self.refinement else None}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> PurchaseForecast:
         """The forecast kept by `state`."""
-        return cls(SeasonalClock(list(state["index"])), dict(state["buying"]), dict(state["spending"]) if state["spending"] else None, float(state["mean_value"]), float(state["level"]))
+        return cls(SeasonalClock(list(state["index"])), dict(state["buying"]), dict(state["spending"]) if state["spending"] else None, float(state["mean_value"]), float(state["level"]),
+                   Refinement.from_state(state["refinement"]) if state["refinement"] else None)
 
 
 def _histories(customers: pl.DataFrame, clock: SeasonalClock, as_of: date) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import polars as pl
 
 from ml import evaluation
-from ml.clv.definition import FEWEST_REPEATERS, NAIVE_NAME, YEAR_DAYS, judged, population, same_rate_spend
+from ml.clv.definition import FEWEST_REPEATERS, NAIVE_NAME, SHORT_DAYS, YEAR_DAYS, judged, population, same_rate_spend
 from ml.clv.model import COVERAGE, ClvModel, ValueIntervals
 from ml.clv.purchases import PurchaseForecast
+from ml.clv.refinement import Refinement
 from ml.estimators import DegenerateDataError, SplitConformalInterval
 from ml.features import Calendar
 
@@ -23,6 +25,7 @@ MOST_LEVEL_CUT_OFFS = 4
 FEWEST_HISTORY_DAYS = 90
 # Rows from which the width of intervals is learned.
 FEWEST_INTERVAL_ROWS = 100
+REFINED = "refined_by_behaviour"
 Forecasts = dict[str, dict[date, PurchaseForecast]]
 
 
@@ -51,7 +54,16 @@ def train(customers: pl.DataFrame, calendar: Calendar, forecasts: Forecasts) -> 
         return ClvModel(None, True, reason, verdict=reason, training_rows=buyers.height)
     short = _Past(customers, forecasts, calendar.cut_offs, calendar.horizon_days, "horizon_value_amount", calendar.first_date)
     year = _Past(customers, forecasts, calendar.year_cut_offs, YEAR_DAYS, "year_value_amount", calendar.first_date)
-    candidate = short.best(names)
+    base = short.best(names)
+    forecasts = {**forecasts, REFINED: refined(forecasts[base], customers, calendar, short)}
+    names = [*names, REFINED] if forecasts[REFINED] else names
+    short.add(REFINED, forecasts[REFINED], base)
+    year.add(REFINED, forecasts[REFINED], base)
+    candidate = short.better(REFINED, base)
+    if candidate == REFINED and short.cut_offs and not short.verdict(REFINED).published:
+        candidate = base
+    # a year back too little was known to refine anything: there the forecast beneath it is judged
+    at_year = candidate if not year.cut_offs or (candidate, year.cut_offs[-1]) in year.predicted else base
     level, year_level = short.level(candidate, today), year.level(candidate, today, default=short.level(candidate, today))
     rows = short.evaluations(names, "") + year.evaluations(names, "_365d")
     judge = year if year.cut_offs else short
@@ -59,12 +71,26 @@ def train(customers: pl.DataFrame, calendar: Calendar, forecasts: Forecasts) -> 
         reason = f"too little data: no cut-off lies {calendar.horizon_days} days before the end of the data with enough customers."
         verdict = evaluation.Verdict(False, reason)
     else:
-        verdict = judge.verdict(candidate)
-    forecast = forecasts[candidate].get(today) or next(forecasts[n][today] for n in names if today in forecasts[n])
-    forecast.level = level
+        verdict = judge.verdict(at_year if judge is year else candidate)
+    forecast = replace(forecasts[candidate].get(today) or next(forecasts[n][today] for n in names if today in forecasts[n]), level=level)
     naive_level = short.naive_level(today)
     return ClvModel(forecast, not verdict.published, None if verdict.published else verdict.reason, candidate, verdict.reason, year_level,
-                    naive_level, year.naive_level(today, naive_level), year.intervals(candidate), rows, buyers.height)
+                    naive_level, year.naive_level(today, naive_level), year.intervals(at_year), rows, buyers.height)
+
+
+def refined(forecasts: dict[date, PurchaseForecast], customers: pl.DataFrame, calendar: Calendar, past: _Past) -> dict[date, PurchaseForecast]:
+    """The same forecasts with what behaviour adds, each learned from cut-offs whose outcome was known at its own date; dates before any are left out."""
+    found = {}
+    for as_of, forecast in forecasts.items():
+        known = [c for c in past.cut_offs if c + timedelta(days=past.days) <= as_of and c in forecasts]
+        learned = Refinement.fit([(past.rows[c][0], forecasts[c].predict(past.rows[c][0], c, past.days), past.truth[c]) for c in known]) if known else None
+        if learned is None:
+            continue
+        rows = judged(customers.filter(pl.col("as_of_date") == as_of))
+        for days in (SHORT_DAYS, calendar.horizon_days, YEAR_DAYS):
+            learned.keeps_total(rows, forecast.predict(rows, as_of, days), days)
+        found[as_of] = replace(forecast, refinement=learned)
+    return found
 
 
 class _Past:
@@ -73,6 +99,7 @@ class _Past:
     def __init__(self, customers: pl.DataFrame, forecasts: Forecasts, cut_offs: tuple[date, ...], days: int, outcome: str, first: date) -> None:
         self.days, self.forecasts, self.cut_offs, self.rows, self.truth, self.naive, self.predicted = days, forecasts, [], {}, {}, {}, {}
         self._misses: dict[tuple[str, date], list[float]] = {}
+        self._level_of: dict[str, str] = {}
         for cut_off in cut_offs:
             if not all(cut_off in found for found in forecasts.values()) or (cut_off - first).days < FEWEST_HISTORY_DAYS:
                 continue
@@ -83,15 +110,23 @@ class _Past:
             self.rows[cut_off] = rows, population(customers.filter(pl.col("as_of_date") == cut_off))
             self.truth[cut_off] = rows[outcome].cast(pl.Float64).to_numpy()
             self.naive[cut_off] = same_rate_spend(rows, days)
-            for name, found in forecasts.items():
-                self.predicted[name, cut_off] = found[cut_off].predict(rows, cut_off, days)["value"].to_numpy()
+        for name, found in forecasts.items():
+            self.add(name, found)
+
+    def add(self, name: str, found: dict[date, PurchaseForecast], base: str | None = None) -> None:
+        """Predict the past cut-offs with one more candidate, where it has a forecast; one that keeps the totals of its `base` has that one's level."""
+        self._level_of[name] = base or name
+        self.forecasts = {**self.forecasts, name: found}
+        for cut_off in self.cut_offs:
+            if cut_off in found:
+                self.predicted[name, cut_off] = found[cut_off].predict(self.rows[cut_off][0], cut_off, self.days)["value"].to_numpy()
 
     def level(self, name: str, at: date, default: float = 1.0) -> float:
         """Actual over predicted totals of the cut-offs whose outcome was known at `at`, pulled to 1 as if one more had been exact.
 
         Earlier cut-offs are forecast again with the season known at `at`, so that a season not known then is not taken for level.
         """
-        logs = self.misses(name, at)
+        logs = self.misses(self._level_of[name], at)
         return float(np.exp(np.sum(logs) / (len(logs) + 1))) if logs else default
 
     def misses(self, name: str, at: date) -> list[float]:
@@ -123,6 +158,14 @@ class _Past:
         told = {name: float(np.mean(np.abs(logs))) for name, logs in misses.items() if logs}
         return min(told, key=told.get) if told else names[-1]
 
+    def better(self, name: str, base: str) -> str:
+        """`name` where it shares totals out better than `base` at most cut-offs before the latest one; `base` otherwise, and when nothing tells."""
+        told = [c for c in self.cut_offs[:-1] if (name, c) in self.predicted]
+        if (name, self.cut_offs[-1] if self.cut_offs else None) not in self.predicted or not told:
+            return base
+        gains = [evaluation.tweedie_deviance(self.truth[c], _levelled(self.predicted[base, c], self.truth[c])) - evaluation.tweedie_deviance(self.truth[c], _levelled(self.predicted[name, c], self.truth[c])) for c in told]
+        return name if np.mean(gains) > 0 and np.mean([g > 0 for g in gains]) >= 0.5 else base
+
     def verdict(self, name: str) -> evaluation.Verdict:
         """The gate at the latest cut-off."""
         last = self.cut_offs[-1]
@@ -143,7 +186,7 @@ class _Past:
         """Measures with intervals of every candidate and the naive rule at every cut-off."""
         rows = []
         for cut_off in self.cut_offs:
-            scores = {"naive_rule": self.naive[cut_off] * self.naive_level(cut_off), **{name: self.corrected(name, cut_off) for name in names}}
+            scores = {"naive_rule": self.naive[cut_off] * self.naive_level(cut_off), **{name: self.corrected(name, cut_off) for name in names if (name, cut_off) in self.predicted}}
             found = evaluation.intervals(evaluation.VALUE_MEASURES, self.truth[cut_off], scores, resamples=RESAMPLES)
             rows += [
                 {"candidate": name, "cut_off": cut_off, "metric": metric + suffix, "value": e.value, "lower": e.lower, "upper": e.upper, "n": e.n}
@@ -151,3 +194,7 @@ class _Past:
                 if name in scores
             ]
         return rows
+
+
+def _levelled(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    return np.maximum(predicted * (truth.sum() / max(predicted.sum(), 1e-9)), 1e-6)
