@@ -32,6 +32,7 @@ PLAIN_WORDS: dict[str, tuple[str, str]] = {
     "value_365d_amount": ("spent in the last 365 days", "money"),
     "net_value_amount": ("spent so far, after refunds", "money"),
     "mean_purchase_amount": ("average value of an order", "money"),
+    "mean_value_amount": ("expected value of an order", "money"),
     "last_purchase_amount": ("value of the last order", "money"),
     "discount_share": ("discount on past orders", "share"),
     "refund_count": ("refunds", "whole"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ml.clv.definition import SAYS
 from ml.clv.model import ClvModel
+from ml.clv.refinement import FEATURES
 from ml.clv.score import score
 from ml.clv.train import train
 from ml.question import Frames, Question
@@ -21,7 +22,7 @@ QUESTION = Question(
     entity="customer_id",
     columns="customer_id VARCHAR, model_id VARCHAR, as_of DATE, score DOUBLE, predicted_90d DOUBLE, lower DOUBLE, upper DOUBLE, p_alive DOUBLE, expected_purchases DOUBLE, "
             "reasons VARCHAR[], is_fallback BOOLEAN, fallback_reason VARCHAR",
-    inputs=("first_purchase_date", "last_purchase_date", "purchase_day_count", "mean_purchase_amount", "value_365d_amount"),
+    inputs=tuple(sorted({"first_purchase_date", "last_purchase_date", *FEATURES} - {"mean_value_amount"})),
     calendar=lambda frames: frames.customer_calendar,
     train=_train, score=lambda frames, model: score(model, frames.customers, frames.customer_calendar), restore=ClvModel.from_state, parts=lambda model: {"": model},
 )  # fmt: skip
