@@ -220,15 +220,20 @@ def current_id(home: Home) -> str | None:
         return None
 
 
-def publish(home: Home, run_id: str, as_of: datetime, watermark: datetime, warnings: Sequence[str] = ()) -> Snapshot:
-    """Copy the served schemas of the warehouse into a new snapshot file and make it current.
+def new_snapshot_id() -> str:
+    """An id for the next snapshot. Ids sort by time: milliseconds, since two publishes of one second must keep their order."""
+    created = datetime.now(UTC)
+    return f"{created:%Y%m%dT%H%M%S}{created.microsecond // 1000:03d}Z-{secrets.token_hex(3)}"
+
+
+def publish(home: Home, run_id: str, as_of: datetime, watermark: datetime, warnings: Sequence[str] = (), snapshot_id: str | None = None) -> Snapshot:
+    """Copy the served schemas of the warehouse, tables and table macros, into a new snapshot file and make it current.
 
     The file is checkpointed, closed, counted against the warehouse and synced before the pointer moves; whatever fails
     before that leaves the former snapshot current. Raises RapportError when a table came out short.
     """
     created = datetime.now(UTC)
-    # milliseconds: ids sort by time, and two publishes of one second must keep their order
-    snapshot_id = f"{created:%Y%m%dT%H%M%S}{created.microsecond // 1000:03d}Z-{secrets.token_hex(3)}"
+    snapshot_id = snapshot_id or new_snapshot_id()
     building = home.serving / f".building-{snapshot_id}.duckdb"
     for stale in home.serving.glob(".building-*"):
         stale.unlink()
@@ -248,6 +253,7 @@ def publish(home: Home, run_id: str, as_of: datetime, watermark: datetime, warni
                 if wanted != copied:
                     raise RapportError(f"table {schema}.{table} has {wanted} rows, its copy {copied}", remedy="Check the disk, then run again; the former snapshot stays.")
                 counts[f"{schema}.{table}"] = copied
+            _copy_macros(con)
             con.execute("CREATE OR REPLACE TABLE snapshot.meta.snapshot AS SELECT ? AS snapshot_id, ?::TIMESTAMP AS created_at, ? AS run_id, "
                         "?::TIMESTAMP AS as_of, ?::TIMESTAMP AS watermark",
                         [snapshot_id, created.replace(tzinfo=None), run_id, as_of.replace(tzinfo=None), watermark.replace(tzinfo=None)])
@@ -265,6 +271,14 @@ def publish(home: Home, run_id: str, as_of: datetime, watermark: datetime, warni
         building.with_name(building.name + ".wal").unlink(missing_ok=True)
     _retire(home, keep=home.workspace.keep_snapshots)
     return snapshot
+
+
+def _copy_macros(con: duckdb.DuckDBPyConnection) -> None:
+    """Table macros of the served schemas, into the attached snapshot. Their text names no database, so it holds in any file."""
+    for schema, name, parameters, body in con.execute(
+            "SELECT schema_name, function_name, parameters, macro_definition FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal "
+            "AND database_name = current_database() AND list_contains(?, schema_name) ORDER BY ALL", [list(SERVED_SCHEMAS)]).fetchall():
+        con.execute(f'CREATE MACRO snapshot."{schema}"."{name}"({", ".join(parameters)}) AS TABLE {body}')
 
 
 def _iso(instant: datetime) -> str:

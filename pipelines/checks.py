@@ -17,7 +17,7 @@ import duckdb
 from data_contracts.contract import load_contracts
 from data_contracts.environment import Home
 from data_contracts.expectations import suite
-from models import warehouse
+from models import volumes, warehouse
 from pipelines.batches import utc_now
 
 
@@ -91,10 +91,11 @@ def record(home: Home, run_id: str, rows: list[tuple[str, str, str, bool, int, s
             con.executemany("INSERT INTO ops.check_results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [[run_id, *row, utc_now()] for row in rows])
 
 
-def record_landing(home: Home, run_id: str, verdicts: dict[str, Verdict], volume: dict[str, str]) -> None:
-    """Keep the landing verdicts of a run."""
+def record_landing(home: Home, run_id: str, verdicts: dict[str, Verdict], volume: dict[str, str], usual: list[volumes.Volume]) -> None:
+    """Keep the landing verdicts of a run. A volume outside of its own history's bounds is a warning: a good day looks like that too."""
     rows = [("contract", f"landing.{v.entity}", "error", v.is_passed, v.failing_rows, "; ".join(v.failures) or f"{v.evaluated} expectations met") for v in verdicts.values()]
     rows += [("volume", f"landing.{entity}", "error", False, 0, detail) for entity, detail in volume.items()]
+    rows += [(f"volume of the {v.kind} as usual", f"landing.{v.entity}", "warn", v.is_usual, 0, v.sentence) for v in usual]
     record(home, run_id, rows)
 
 

@@ -31,7 +31,7 @@ def build_definitions(home: Home, as_of: str = "", full_refresh: bool = False) -
     upstream = sorted({key for definition in built for key in definition.keys})
     job = define_asset_job(JOB, selection=AssetSelection.all(), executor_def=in_process_executor, description="Sources to published snapshot.")
     return Definitions(
-        assets=[*built, serving.snapshot_asset(upstream)], jobs=[job], executor=in_process_executor,
+        assets=[*built, serving.verdicts_asset(upstream), serving.snapshot_asset()], jobs=[job], executor=in_process_executor,
         schedules=[daily_schedule(home, JOB)], sensors=[new_files_sensor(home, JOB)],
         resources={"run": RunContext(home_path=str(home.root), as_of=as_of, full_refresh=full_refresh)})
 

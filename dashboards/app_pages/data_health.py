@@ -15,6 +15,8 @@ CHECKS = {"check_name": Column("Check"), "subject": Column("Subject"), "severity
           "checked_at": Column("Checked (UTC)", "instant")}
 JUDGED = {"model": Column("Model", "words"), "candidate": Column("Candidate", "words"), "cut_off": Column("Judged from", "date"), "metric": Column("Measure", "words"), "value": Column("Value", "decimal"), "lower": Column("Lower", "decimal"),
           "upper": Column("Upper", "decimal"), "n": Column("Observations", "count"), "is_published": Column("Published", "flag"), "verdict": Column("Verdict")}
+RESTATED = {"period": Column("Month", "date"), "metric": Column("Metric", "words"), "variant": Column("Variant", "words"), "old_value": Column("Published", "decimal"), "new_value": Column("Now", "decimal"),
+            "unit": Column("Unit", "words"), "cause": Column("Cause", "words"), "reason": Column("Reason"), "restated_at": Column("Changed (UTC)", "instant")}
 STATES = {"published": "success", "running": "info", "blocked": "error", "failed": "error"}
 
 
@@ -36,6 +38,8 @@ def body() -> None:
         tables.table(quarantine, QUARANTINE)
     st.subheader("Contract and build checks of this snapshot", anchor=False)
     checks()
+    st.subheader("Restated numbers", anchor=False)
+    restated()
     st.subheader("How the scores were judged", anchor=False)
     judged = queries.models()
     if judged.is_empty():
@@ -74,6 +78,15 @@ def checks() -> None:
         tables.table(failed, CHECKS)
     with st.expander(f"All {rows.height:,} checks"):
         tables.table(rows, CHECKS)
+
+
+def restated() -> None:
+    rows = queries.restated()
+    if rows.is_empty():
+        text.notice("success", "No number of a month that was complete when it was published has changed since.")
+        return
+    text.line("Numbers of complete months that a later run changed, in the unit of their metric. “rapport restatement list” gives all of them, by channel too.")
+    tables.table(rows, RESTATED)
 
 
 frame.page("Data health", "Where the numbers come from, how fresh they are, and what did not fit.", body)

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from dashboards.queries.door import has, per_snapshot
-from models import analysis, warehouse
+from models import analysis, restatements, warehouse
 
 
 @per_snapshot
@@ -50,3 +50,9 @@ def models(reading: warehouse.Reading) -> pl.DataFrame:
     if not has(reading, "scores.model_evaluations"):
         return pl.DataFrame()
     return reading.con.execute("SELECT * FROM scores.model_evaluations ORDER BY model, candidate, cut_off, metric").pl()
+
+
+@per_snapshot
+def restated(reading: warehouse.Reading, limit: int = 200) -> pl.DataFrame:
+    """Published numbers that a later run changed, newest change first: totals, at most `limit`."""
+    return restatements.listed(reading.con).filter(pl.col("dimension") == restatements.TOTAL).head(limit)

@@ -75,17 +75,19 @@ def write_definitions(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("create or replace table meta.metrics as select cast(? as varchar) as definitions", [definitions.to_json()])
 
 
-def query(con: duckdb.DuckDBPyConnection, request: MetricRequest) -> MetricAnswer:
-    """Answer `request` on an open snapshot.
+def query(con: duckdb.DuckDBPyConnection, request: MetricRequest, *, reads_stored: bool = False) -> MetricAnswer:
+    """Answer `request` on an open snapshot. With `reads_stored` whole months come from the tables that engines filled in the same build.
 
     With a grain and no dimension every period of the range is a row, counts and sums being 0 where nothing happened and null
     after the newest data; with dimensions only the combinations that occur are rows. Raises `UsageError` for anything the
     registry does not offer.
     """
-    known, context = registry(con), read_context(con)
+    known, context = registry(con), replace(read_context(con), reads_stored=reads_stored)
     columns = columns_of(request, known, context)
     check(request, columns, known, context)
     start, end = _range(con, request, columns, known, context)
+    if request.grain and not request.start:      # all data: the first period whole, with what came before the first row that sets it
+        start = context.calendar.floor(start, request.grain)
     windows = context.calendar.windows(start, end, request.grain)
     compiled = compile(request, known, context, windows=windows)
     wide = _run(con, compiled)

@@ -353,6 +353,9 @@ class _Builder:
     def _source(self, group: _Group, columns: dict[str, str]) -> str:
         listed = [f"{expr} as {alias}" for alias, expr in columns.items()]
         if group.model.engine:
+            if self._is_stored(group.model):
+                bounds = f"period between {self.bind(self.windows[0].label)} and {self.bind(self.windows[-1].label)}"
+                return f"(select period, {', '.join(listed)} from {group.model.relation} where {bounds}) as f"
             used = tuple(expr for alias, expr in columns.items() if alias.startswith("l_"))
             text = relations.sql(group.model.engine, self.windows, self.context, self.bind, self.request.grain, used)
             return f"(select period, {', '.join(listed)} from ({text}) as r) as f"
@@ -360,6 +363,11 @@ class _Builder:
         if group.offset:
             time = f"cast({time} + interval '{group.offset[0]} {group.offset[1]}' as date)"
         return f"(select {', '.join([f'{time} as t', *listed])} from {group.model.relation}) as f"
+
+    def _is_stored(self, model: SemanticModel) -> bool:
+        """Whether the engine's own monthly table answers. Cohorts of attributed customers share the table of another engine."""
+        return (self.context.reads_stored and self.request.grain == "month" and not self.shift and model.relation in self.context.tables
+                and model.engine not in relations.SHARING_A_TABLE)
 
     def _label(self, expression: str) -> str:
         label = self.context.calendar.floor_sql(expression, self.request.grain or "day")

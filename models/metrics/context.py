@@ -40,6 +40,7 @@ class Context:
     snapshot_id: str | None = None
     earliest: date | None = None
     score_columns: frozenset[str] = frozenset()
+    reads_stored: bool = False   # monthly answers come from the tables that the engines filled in this build, which holds the same rows
 
     @property
     def predicted_value(self) -> str | None:

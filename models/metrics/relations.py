@@ -27,6 +27,7 @@ from models.metrics.context import Context
 from models.metrics.context import read as read_context
 
 STORED_MOVEMENTS = "metrics.mtr_revenue_movements"  # every whole period is in it, which spares a page the engine's run
+SHARING_A_TABLE = ("attributed_cohorts",)
 Bind = Callable[[Any], str]
 _PLACEHOLDER = re.compile(r"\$([A-Za-z_]\w*)")
 
@@ -96,7 +97,8 @@ def stored(con: duckdb.DuckDBPyConnection, engine: str) -> duckdb.DuckDBPyRelati
         params[f"p{len(params) + 1}"] = value
         return f"$p{len(params)}"
 
-    windows = context.calendar.windows(first, context.data_end, "month")
+    # the first month whole: costs of its days before the first customer belong to it
+    windows = context.calendar.windows(context.calendar.floor(first, "month"), context.data_end, "month")
     text = sql(engine, windows, context, bind, "month", RELATIONS[engine].dimensions)
     con.execute(f"create or replace temporary table stored_{engine} as {text}", params)
     return con.table(f"stored_{engine}")

@@ -16,7 +16,7 @@ from dagster import (
 
 from data_contracts.contract import load_contracts
 from data_contracts.environment import SourceDeclaration
-from models import ingest, warehouse
+from models import ingest, volumes, warehouse
 from pipelines import batches, checks
 from pipelines.progress import PROGRESS
 from pipelines.resources import RunContext
@@ -57,6 +57,10 @@ def landing_asset(declarations: list[SourceDeclaration]) -> AssetsDefinition:
             ingest.write_settings(con, home.workspace, run.instant, watermark)
             counts = {e: con.execute(f"SELECT count(*) FROM landing.{e}").fetchone()[0] for e in load_contracts()}
             volume = checks.volume_drops(con, home.workspace.max_row_drop)
+            usual = volumes.compare(con)
+            for found in usual:
+                if not found.is_usual:
+                    PROGRESS.detail(f"WARNING: {found.sentence}")
         for entity, rows in counts.items():
             yield MaterializeResult(asset_key=["landing", entity], metadata={"rows": rows})
         with PROGRESS.stage("hold landed rows to their contracts"):
@@ -68,5 +72,5 @@ def landing_asset(declarations: list[SourceDeclaration]) -> AssetsDefinition:
             drop = volume.get(entity)
             yield AssetCheckResult(passed=drop is None, asset_key=["landing", entity], check_name="volume", severity=AssetCheckSeverity.ERROR,
                                    metadata={"detail": drop or "within bounds"})
-        checks.record_landing(home, run.run_id, results, volume)
+        checks.record_landing(home, run.run_id, results, volume, usual)
     return take_in

@@ -17,7 +17,7 @@ from conftest import ROOT, Cli
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.S | re.M)
 READING = {"status", "quarantine list", "quarantine show", "snapshot list", "doctor", "metric list", "metric show", "metric query", "funnel", "retention", "attribution", "segment explain",
-           "segment export", "segment preview", "query", "model list", "source list"}
+           "segment export", "segment preview", "query", "model list", "source list", "restatement list"}
 
 
 def commands() -> list[list[str]]:
@@ -34,7 +34,7 @@ def commands() -> list[list[str]]:
 def named(arguments: list[str]) -> str:
     """`metric query` of `metric query churn_rate …`."""
     two = " ".join(arguments[:2])
-    return two if two in READING or arguments[0] in ("metric", "segment", "snapshot", "quarantine", "source", "model") else arguments[0]
+    return two if two in READING or arguments[0] in ("metric", "segment", "snapshot", "quarantine", "source", "model", "restatement") else arguments[0]
 
 
 def test_the_readme_holds_commands():

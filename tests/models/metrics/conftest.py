@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import jinja2
@@ -261,3 +262,9 @@ def ask():
         return metrics.query(connection, metrics.MetricRequest(names, **choices))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def making() -> SimpleNamespace:
+    """The functions above, for tests that need warehouses of their own in several states."""
+    return SimpleNamespace(create=create, with_f1=with_f1, build_layer=build_layer)
