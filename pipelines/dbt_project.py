@@ -6,6 +6,7 @@ for ten seconds a call; one runner with the manifest kept needs three for the wh
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -77,24 +78,28 @@ def _parsed(home: Home) -> Path:
         place = home.dbt_target
         place.mkdir(parents=True, exist_ok=True)
     folder = place / _fingerprint()
-    if not (folder / "partial_parse.msgpack").exists():
-        from dbt.cli.main import dbtRunner
-        with tempfile.TemporaryDirectory(dir=place, prefix=".parsing-") as temporary:
-            result = _invoke(home, dbtRunner(), ["parse"], Path(temporary))
-            if not result.success:
-                raise RapportError(f"the dbt project cannot be parsed: {result.exception}", remedy="Mend the named file in models/.")
-            kept = Path(temporary) / "kept"
-            kept.mkdir()
-            for name in ("manifest.json", "semantic_manifest.json", "partial_parse.msgpack"):
-                (Path(temporary) / name).rename(kept / name)
-            try:
-                kept.rename(folder)
-            except OSError:
-                if not folder.exists():     # another process may have made the same parse meanwhile
-                    raise
-        for old in sorted((f for f in place.iterdir() if f.is_dir() and len(f.name) == len(folder.name)), key=lambda f: f.stat().st_mtime)[:-KEPT_PARSES]:
-            shutil.rmtree(old, ignore_errors=True)
+    if (folder / "partial_parse.msgpack").exists():
+        return folder
+    with open(place / ".parsing", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)        # several processes that start together parse once
+        if not (folder / "partial_parse.msgpack").exists():
+            _parse(home, place, folder)
     return folder
+
+
+def _parse(home: Home, place: Path, folder: Path) -> None:
+    from dbt.cli.main import dbtRunner
+    with tempfile.TemporaryDirectory(dir=place, prefix=".parsing-") as temporary:
+        result = _invoke(home, dbtRunner(), ["parse"], Path(temporary))
+        if not result.success:
+            raise RapportError(f"the dbt project cannot be parsed: {result.exception}", remedy="Mend the named file in models/.")
+        kept = Path(temporary) / "kept"
+        kept.mkdir()
+        for name in ("manifest.json", "semantic_manifest.json", "partial_parse.msgpack"):
+            (Path(temporary) / name).rename(kept / name)
+        kept.rename(folder)
+    for old in sorted((f for f in place.iterdir() if f.is_dir() and len(f.name) == len(folder.name)), key=lambda f: f.stat().st_mtime)[:-KEPT_PARSES]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def manifest_path(home: Home) -> Path:

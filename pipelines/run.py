@@ -17,6 +17,7 @@ from data_contracts import environment
 from data_contracts.environment import Home
 from data_contracts.errors import PublishBlocked, RapportError, UsageError
 from models import ingest, warehouse
+from pipelines import batches, unchanged
 from pipelines.progress import PROGRESS
 
 INSTANCE_FILE = Path(__file__).resolve().parent.parent / "dagster.yaml"
@@ -30,7 +31,7 @@ class RunRecord:
     run_id: str
     started_at: str
     ended_at: str | None = None
-    state: str = "running"               # running | published | built | failed | blocked
+    state: str = "running"               # running | published | built | unchanged | failed | blocked
     snapshot_id: str | None = None
     message: str = ""
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -83,6 +84,9 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
                                     DAGSTER_EVENT_BATCH_SIZE="1000")   # the plan of a run is written in one transaction
     with warehouse.locked(home):
         record = RunRecord(run_id=str(uuid.uuid4()), started_at=_now())
+        instant = parse_instant(as_of)
+        if only is None and not full_refresh and unchanged.is_up_to_date(home, instant, batches.utc_now()):
+            return _nothing_new(home, record)
         _remember(home, record)
         before = warehouse.current_id(home)
         try:
@@ -101,7 +105,21 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
             record.ended_at = _now()
             record.failures = _failures(home, record.run_id)
             _remember(home, record)
+        if record.state == "published" and only is None:
+            as_it_was = warehouse.read_snapshot(home, record.snapshot_id).as_of
+            unchanged.remember(home, datetime.fromisoformat(as_it_was).replace(tzinfo=None), stated=instant is not None)
         return record
+
+
+def _nothing_new(home: Home, record: RunRecord) -> RunRecord:
+    """The record of a run that could only have built what is there. What the last run said still holds."""
+    before = last_run(home)
+    record.state, record.snapshot_id, record.ended_at = "unchanged", warehouse.current_id(home), _now()
+    record.failures = before.failures if before else []
+    record.message = "Nothing has changed since this snapshot was built."
+    PROGRESS.line("nothing new: no file, setting or model has changed since the published snapshot was built (`--full-refresh` builds it all the same)")
+    _remember(home, record)
+    return record
 
 
 def _execute(home: Home, record: RunRecord, as_of: str | None, full_refresh: bool, only: str | None) -> None:

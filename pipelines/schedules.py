@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 from dagster import DefaultSensorStatus, RunRequest, ScheduleDefinition, SensorDefinition, SensorEvaluationContext, SkipReason
 
-from data_contracts.environment import Home, SourceDeclaration
+from data_contracts.environment import Home
+from pipelines.sources.watched import FILE_TYPES, files_of
 
 DAILY_AT = "15 4 * * *"       # after midnight everywhere the company works, before anybody looks
 WATCH_SECONDS = 60
 SETTLE_SECONDS = 30           # a file changed more recently may still be being written
-FILE_TYPES = ("canonical_files", "mapped_files")
 
 
 def daily_schedule(home: Home, job_name: str) -> ScheduleDefinition:
@@ -26,27 +25,12 @@ def today() -> str:
     return f"{datetime.now(UTC):%Y-%m-%d}"
 
 
-def _watched(declaration: SourceDeclaration) -> list[Path]:
-    options = declaration.options
-    places = [options["path"]] if "path" in options else list((options.get("files") or {}).values())
-    found: list[Path] = []
-    for place in places:
-        path = declaration.path(place)
-        if path.is_dir():
-            found += [f for f in path.rglob("*") if f.is_file()]
-        elif path.exists():
-            found.append(path)
-        else:
-            found += [f for f in path.parent.glob(path.name) if f.is_file()]
-    return found
-
-
 def new_files_sensor(home: Home, job_name: str) -> SensorDefinition:
     """Asks for a run when a file of a file source is newer than the last one seen and has stopped changing."""
     def look(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         last = float(context.cursor or 0)
         now = datetime.now(UTC).timestamp()
-        times = [f.stat().st_mtime for d in home.sources() if d.type in FILE_TYPES for f in _watched(d)]
+        times = [f.stat().st_mtime for d in home.sources() if d.type in FILE_TYPES for f in files_of(d)]
         settled = [t for t in times if last < t <= now - SETTLE_SECONDS]
         if not settled:
             return SkipReason("No new file has settled since the last run.")

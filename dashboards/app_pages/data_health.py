@@ -17,7 +17,7 @@ JUDGED = {"model": Column("Model", "words"), "candidate": Column("Candidate", "w
           "upper": Column("Upper", "decimal"), "n": Column("Observations", "count"), "is_published": Column("Published", "flag"), "verdict": Column("Verdict")}
 RESTATED = {"period": Column("Month", "date"), "metric": Column("Metric", "words"), "variant": Column("Variant", "words"), "old_value": Column("Published", "decimal"), "new_value": Column("Now", "decimal"),
             "unit": Column("Unit", "words"), "cause": Column("Cause", "words"), "reason": Column("Reason"), "restated_at": Column("Changed (UTC)", "instant")}
-STATES = {"published": "success", "running": "info", "blocked": "error", "failed": "error"}
+STATES = {"published": "success", "unchanged": "success", "running": "info", "blocked": "error", "failed": "error"}
 
 
 def body() -> None:

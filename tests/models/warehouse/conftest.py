@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from data_contracts.contract import load_contracts
-from data_contracts.environment import Workspace, exported
+from data_contracts.environment import Home, Workspace, exported
 from models import ingest
 from models.engines import identity
+from pipelines import dbt_project
 
 ROOT = Path(__file__).parents[3]
 PROJECT = ROOT / "models"
@@ -25,7 +26,7 @@ LAYERS = ["staging", "intermediate", "marts", "resource_type:seed"]
 
 @dataclass
 class Dbt:
-    """Runs dbt in this process and keeps the parsed project, so that only the first build pays for parsing."""
+    """Runs dbt in this process on the parse that a run would use."""
 
     folder: Path
     manifest: Any = None
@@ -33,15 +34,15 @@ class Dbt:
     def __call__(self, warehouse: Path, *arguments: str) -> list[Any]:
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
         from dbt.cli.main import dbtRunner
+        from dbt.contracts.graph.manifest import Manifest
 
         options = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(self.folder / "target"),
-                   "--log-path", str(self.folder / "logs"), "--log-level", "none", "--log-level-file", "none", "--no-use-colors", "--no-partial-parse",
+                   "--log-path", str(self.folder / "logs"), "--log-level", "none", "--log-level-file", "none", "--no-use-colors",
                    "--no-write-json", "--no-version-check"]
         with exported(RAPPORT_WAREHOUSE=str(warehouse), DBT_SEND_ANONYMOUS_USAGE_STATS="false"):
             if self.manifest is None:
-                parsed = dbtRunner().invoke(["parse", *options])
-                assert parsed.success, f"the dbt project does not parse: {parsed.exception}"
-                self.manifest = parsed.result
+                parse = dbt_project.manifest_path(Home(self.folder)).with_name("partial_parse.msgpack")
+                self.manifest = Manifest.from_msgpack(parse.read_bytes())
             outcome = dbtRunner(manifest=self.manifest).invoke([*arguments, *options])
             DuckDBConnectionManager.close_all_connections()
         assert outcome.exception is None, outcome.exception
