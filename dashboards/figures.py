@@ -18,6 +18,9 @@ from data_contracts.errors import RapportError
 from models import metrics
 from models.metrics.calendar import add_months
 
+# The cards on top of each page: what a visitor sees first, and what the server asks before anybody visits.
+CARDS = {"overview": queries.HEADLINE, "acquisition": ("cac", "spend", "new_customers", "leads", "sales_conversion_rate"), "retention": ("retention_rate", "churn_rate", "nrr", "grr"),
+         "funnel": ("funnel_conversion_rate", "sales_conversion_rate", "win_rate", "sales_cycle_days", "open_pipeline")}
 TREND_MONTHS = 13     # a year and the same month before it, so that a season shows
 
 

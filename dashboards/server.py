@@ -13,11 +13,11 @@ from pathlib import Path
 
 APP = Path(__file__).resolve().parent / "app.py"
 # What pages import at their first drawing; the pages themselves draw when imported, so they are left to the visitor.
-MODULES = ("altair", "pandas", "pyarrow", "polars", "dashboards.figures", "dashboards.components.charts", "dashboards.components.cards", "dashboards.components.conditions", "dashboards.components.tables")
+MODULES = ("pandas", "pyarrow", "polars", "dashboards.figures", "dashboards.components.charts", "dashboards.components.cards", "dashboards.components.conditions", "dashboards.components.funnels", "dashboards.components.tables")
 
 
 def warm() -> None:
-    """Load the modules of the pages and ask the questions of the default Overview, so that the answers are in the cache."""
+    """Load the modules of the pages and ask what each page shows first, so that the answers are in the cache."""
     logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context").setLevel(logging.ERROR)      # there is no visitor yet, which it would tell for each answer
     logging.getLogger("streamlit.runtime.caching").setLevel(logging.ERROR)
     for module in MODULES:
@@ -30,7 +30,10 @@ def warm() -> None:
         with queries.pinned() as snapshot:
             if snapshot is not None:
                 queries.choices()
-                figures.figures(queries.HEADLINE, *filters.bounds("12m"), {})
+                for names in figures.CARDS.values():
+                    figures.figures(names, *filters.bounds("12m"), {})
+                if queries.has_deals():
+                    queries.pipeline_on(queries.newest_day(), None, None, None)
     except RapportError as error:
         logging.getLogger(__name__).warning("the first answers could not be prepared: %s", error)
 

@@ -2,12 +2,11 @@
 
 import streamlit as st
 
-from dashboards import queries
+from dashboards import figures, queries
 from dashboards.components import cards, charts, filters, frame, tables, text
 from dashboards.components import format as shown
 from dashboards.components.tables import Column
 
-CARDS = ("cac", "spend", "new_customers", "leads", "sales_conversion_rate")
 COLUMNS = {"channel": Column("Channel"), "spend": Column("Spend", "currency"), "new_customers": Column("New customers credited", "decimal"), "cac": Column("Cost per customer", "currency")}
 
 
@@ -15,7 +14,7 @@ def body() -> None:
     chosen = filters.bar(grain=True, dimensions=("channel", "country"))
     currency = queries.settings()["reporting_currency"]
     text.line(shown.range_sentence(chosen.start, chosen.end))
-    cards.row(CARDS, chosen)
+    cards.row(figures.CARDS["acquisition"], chosen)
     left, right = st.columns(2, gap="medium")
     with left, frame.explained():
         st.subheader(f"Customer acquisition cost over time ({currency})", anchor=False)

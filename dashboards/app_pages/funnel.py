@@ -8,7 +8,6 @@ from dashboards.components import format as shown
 from dashboards.components.tables import Column
 
 LEAD_STEPS = "lead_created; lead_converted; first_order"
-CARDS = ("funnel_conversion_rate", "sales_conversion_rate", "win_rate", "sales_cycle_days", "open_pipeline")
 COUNTS = {"any_stage": "Ever in the stage", "in_order": "Every stage in order", "imputed": "Reached or passed"}
 STAGES = {"stage": Column("Stage", "words"), **{name: Column(label, "count") for name, label in COUNTS.items()}}
 LOGS = {"events": "Events", "leads": "Leads and orders", "touchpoints": "Marketing touches", "deals": "Stages of deals"}
@@ -91,7 +90,7 @@ def own_steps(chosen: filters.Chosen) -> None:
 def body() -> None:
     chosen = filters.bar(dimensions=("channel", "country"))
     text.line(shown.range_sentence(chosen.start, chosen.end))
-    cards.row(CARDS, chosen)
+    cards.row(figures.CARDS["funnel"], chosen)
     with frame.explained():
         st.subheader("From lead to first order", anchor=False)
         leads(chosen)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboards import queries
+from dashboards import figures, queries
 from dashboards.components import cards, charts, filters, frame, text
 from dashboards.components import format as shown
 
@@ -10,7 +10,7 @@ from dashboards.components import format as shown
 def body() -> None:
     chosen = filters.bar()
     text.line(shown.range_sentence(chosen.start, chosen.end))
-    cards.row(queries.HEADLINE, chosen)
+    cards.row(figures.CARDS["overview"], chosen)
     currency = queries.settings()["reporting_currency"]
     left, right = st.columns(2, gap="medium")
     with left, frame.explained():

@@ -2,20 +2,19 @@
 
 import streamlit as st
 
-from dashboards import queries
+from dashboards import figures, queries
 from dashboards.components import cards, charts, filters, frame, tables, text
 from dashboards.components import format as shown
 
 VARIANTS = {"bounded": "Active in the period", "unbounded": "Active in it or later", "revenue": "Revenue against the first period", "cumulative_revenue": "Cumulative revenue per head"}
 SHOWN = {"cumulative_revenue": ("revenue_per_head", "currency")}
-CARDS = ("retention_rate", "churn_rate", "nrr", "grr")
 
 
 def body() -> None:
     chosen = filters.bar(grain=True, dimensions=("channel", "country", "segment"))
     currency = queries.settings()["reporting_currency"]
     text.line(shown.range_sentence(chosen.start, chosen.end))
-    cards.row(CARDS, chosen)
+    cards.row(figures.CARDS["retention"], chosen)
     st.subheader("Cohorts by first order", anchor=False)
     variant = filters.choice("What a cell shows", "variant", tuple(VARIANTS), "bounded", VARIANTS, width=300)
     with frame.explained():

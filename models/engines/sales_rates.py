@@ -61,7 +61,8 @@ def _closed(spec: ClosedDealsSpec, params: Parameters) -> str:
 
 
 def win_rate_sql(spec: ClosedDealsSpec) -> tuple[str, dict[str, Any]]:
-    """One row (per group): won, lost, win_rate (by count), won_amount, lost_amount, win_rate__by_amount, sales_cycle_days (median
+    """One row (per group): won, lost, win_rate (by count), won_amount, lost_amount, win_rate__by_amount, average_won_amount
+    (of won deals that have an amount, as the metric `pipeline_velocity` takes it), sales_cycle_days (median
     of won deals), won_without_cycle (closed before created: a fault of the data, left out of the median, never clipped).
 
     Rates are 0..1 and null without closed deals (by_amount: without closed amount). Deals without an amount count as 0.
@@ -74,12 +75,13 @@ summed AS (
     SELECT {lead}count(*) FILTER (is_won) AS won, count(*) FILTER (is_lost) AS lost,
         CAST(coalesce(sum(amount_reporting) FILTER (is_won), 0) AS DECIMAL(18,4)) AS won_amount,
         CAST(coalesce(sum(amount_reporting) FILTER (is_lost), 0) AS DECIMAL(18,4)) AS lost_amount,
+        CAST(avg(amount_reporting) FILTER (is_won) AS DOUBLE) AS average_won_amount,
         median(cycle_days) FILTER (is_won AND cycle_days >= 0) AS sales_cycle_days,
         count(*) FILTER (is_won AND (cycle_days IS NULL OR cycle_days < 0)) AS won_without_cycle
     FROM closed{group}
 )
 SELECT {lead}won, lost, won / nullif(won + lost, 0) AS win_rate, won_amount, lost_amount,
-    won_amount / nullif(won_amount + lost_amount, 0) AS win_rate__by_amount, sales_cycle_days, won_without_cycle
+    won_amount / nullif(won_amount + lost_amount, 0) AS win_rate__by_amount, average_won_amount, sales_cycle_days, won_without_cycle
 FROM summed"""
     return text, params.values
 
@@ -134,8 +136,8 @@ def velocity(
     named = f"coalesce(o.{key}, r.{key}) AS {key}, " if key else ""
     order = f" ORDER BY won DESC, {key}" if key else ""
     text = f"""SELECT {named}coalesce(o.n, 0) AS open_qualified_deals, coalesce(r.won, 0) AS won, coalesce(r.lost, 0) AS lost, r.win_rate,
-    r.won_amount / nullif(r.won, 0) AS average_won_amount, r.sales_cycle_days,
-    coalesce(o.n, 0) * r.win_rate * (r.won_amount / nullif(r.won, 0)) / nullif(r.sales_cycle_days, 0) AS velocity_per_day
+    r.average_won_amount, r.sales_cycle_days,
+    coalesce(o.n, 0) * r.win_rate * r.average_won_amount / nullif(r.sales_cycle_days, 0) AS velocity_per_day
 FROM (SELECT {lead}count(*) AS n FROM ({state}) AS s WHERE s.is_open AND s.is_in_window AND {qualified}{group}) AS o
 {joined}{order}"""
     return con.execute(text, {**params.values, **rate_values}).pl()
