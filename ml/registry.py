@@ -23,12 +23,14 @@ from data_contracts.errors import RapportError, UsageError
 
 # One room a question; adding a question adds a folder with a `question.py`.
 MODELS = tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/question.py")))
+# What is learned without answering a question about a customer's future.
+OTHERS = ("clusters",)
 _ID = re.compile(r"^[a-z0-9_-]{1,80}$")
 
 
 def folder(home: Home, model: str) -> Path:
     """Where a model's artefacts lie. Raises UsageError for a model that does not exist."""
-    if model not in MODELS:
+    if model not in (*MODELS, *OTHERS):
         raise UsageError(f"there is no model {model!r}", remedy=f"Models: {', '.join(MODELS)}.")
     return home.artifacts / "models" / model
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dagster import AssetSelection, Definitions, define_asset_job, in_process_executor
 
 from data_contracts.environment import Home, find_home
-from pipelines.assets import landing, metrics, scores, segments, serving, warehouse
+from pipelines.assets import landing, metrics, mining, scores, segments, serving, warehouse
 from pipelines.resources import RunContext
 from pipelines.schedules import daily_schedule, new_files_sensor
 
@@ -26,6 +26,7 @@ def build_definitions(home: Home, as_of: str = "", full_refresh: bool = False) -
         metrics.engine_assets,
         warehouse.layer_assets(home, "features", ("metrics", "features")),
         scores.score_assets,
+        mining.pattern_assets,
         segments.segment_assets,
     ]
     upstream = sorted({key for definition in built for key in definition.keys})

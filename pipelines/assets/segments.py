@@ -8,7 +8,7 @@ from pipelines import checks
 from pipelines.progress import PROGRESS
 from pipelines.resources import RunContext
 
-DEPENDS_ON = [["marts", "dim_customers"], ["marts", "fct_orders"], ["marts", "fct_tickets"], ["scores", "churn"], ["scores", "clv"]]
+DEPENDS_ON = [["marts", "dim_customers"], ["marts", "fct_orders"], ["marts", "fct_tickets"], ["scores", "churn"], ["scores", "clv"], ["scores", "customer_clusters"]]
 
 
 @multi_asset(
