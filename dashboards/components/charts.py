@@ -36,7 +36,8 @@ def _exact(unit: str) -> str:
     return _EXACT.get(unit, ",.2~f")
 
 
-def _draw(rows: pl.DataFrame, spec: dict[str, Any]) -> None:
+def draw(rows: pl.DataFrame, spec: dict[str, Any]) -> None:
+    """Show a Vega-Lite chart of rows in the look all share."""
     st.vega_lite_chart(rows.to_arrow(), {**spec, "config": {"view": {"strokeWidth": 0}, "axis": _AXIS, "legend": {"labelColor": "#5b625f", "title": None, "orient": "bottom", "columns": 2, "labelLimit": 150}}}, width="stretch")
 
 
@@ -60,7 +61,7 @@ def over_time(rows: pl.DataFrame, value: str, title: str, unit: str) -> None:
         text.notice("info", f"{title}: nothing in this period.")
         return
     dates = "%Y-%m" if all(day.day == 1 for day in data["period"].to_list()) else "%Y-%m-%d"
-    _draw(data, {"height": HEIGHT, "mark": {"type": "line", "point": {"size": 36, "color": MAIN}, "strokeWidth": 2, "color": MAIN}, "encoding": {
+    draw(data, {"height": HEIGHT, "mark": {"type": "line", "point": {"size": 36, "color": MAIN}, "strokeWidth": 2, "color": MAIN}, "encoding": {
         "x": {"field": "period", "type": "temporal", "title": None, "axis": {"tickCount": 6, "labelOverlap": True, "format": dates}},
         "y": {"field": "value", "type": "quantitative", "title": None, "axis": {"format": _axis(unit), "tickCount": 5}},
         "tooltip": [_tip("period", "Period from", "%Y-%m-%d", "temporal"), _tip("value", title, _exact(unit))]}})
@@ -83,7 +84,7 @@ def bars(rows: pl.DataFrame, category: str, value: str, title: str, unit: str) -
     y = {"field": "name", "type": "nominal", "sort": "-x", "title": None, "axis": {"labelLimit": 150}}
     x = {"field": "value", "type": "quantitative", "title": None, "axis": None, "scale": _room(data["value"].to_list())}
     tooltip = [_tip("name", shown.words(category), "", "nominal"), _tip("value", title, _exact(unit))]
-    _draw(data, {"height": max(110, ROW * data.height), "encoding": {"y": y, "x": x, "tooltip": tooltip}, "layer": [
+    draw(data, {"height": max(110, ROW * data.height), "encoding": {"y": y, "x": x, "tooltip": tooltip}, "layer": [
         {"mark": {"type": "bar", "color": MAIN, "cornerRadiusEnd": 3}}, {"mark": {"type": "text", "align": "left", "dx": 5, "color": INK}, "encoding": {"text": {"field": "value", "type": "quantitative", "format": form}}}]})
 
 
@@ -94,7 +95,7 @@ def grouped(rows: pl.DataFrame, category: str, series: Mapping[str, str], unit: 
             .unpivot(index="name", variable_name="series", value_name="value").drop_nulls("value"))
     names, order = list(series.values()), list(dict.fromkeys(order))
     sort = {"field": "series", "type": "nominal", "sort": names}
-    _draw(data, {"height": max(140, 20 * len(series) * len(order)), "mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": {
+    draw(data, {"height": max(140, 20 * len(series) * len(order)), "mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": {
         "y": {"field": "name", "type": "nominal", "sort": order, "title": None, "axis": {"labelLimit": 150}}, "yOffset": sort,
         "x": {"field": "value", "type": "quantitative", "title": None, "axis": {"format": "~s" if unit == "currency" else _axis(unit), "tickCount": 5}},
         "color": {**sort, "scale": {"domain": names, "range": list(SERIES[:len(names)])}}, "tooltip": [_tip("name", shown.words(category), "", "nominal"), _tip("series", "Shows", "", "nominal"), _tip("value", "Value", _exact(unit))]}})
@@ -111,7 +112,7 @@ def waterfall(rows: pl.DataFrame, step: str, value: str, count: str, words: Mapp
         placed.append({"name": f"{words.get(row[step], shown.words(row[step]))} ({row[count]:,})", "from": begin, "to": level, "amount": amount, "end": max(begin, level), "kind": "standing" if stands else "up" if amount > 0 else "down"})
     data = pl.DataFrame(placed)
     order = data["name"].to_list()
-    _draw(data, {"height": ROW * data.height, "encoding": {"y": {"field": "name", "type": "nominal", "sort": order, "title": None, "axis": {"labelLimit": 190}}}, "layer": [
+    draw(data, {"height": ROW * data.height, "encoding": {"y": {"field": "name", "type": "nominal", "sort": order, "title": None, "axis": {"labelLimit": 190}}}, "layer": [
         {"mark": {"type": "bar", "cornerRadius": 2}, "encoding": {
             "x": {"field": "from", "type": "quantitative", "title": None, "axis": None, "scale": _room([row["from"] for row in placed] + [row["to"] for row in placed])}, "x2": {"field": "to"},
             "color": {"field": "kind", "type": "nominal", "legend": None, "scale": {"domain": ["standing", "up", "down"], "range": [STAND, GAIN, LOSS]}},
@@ -128,14 +129,14 @@ def against(rows: pl.DataFrame, period: str, actual: str, forecasts: Mapping[str
     y = {"type": "quantitative", "title": None, "axis": {"format": "~s" if unit == "currency" else _axis(unit), "tickCount": 5}}
     told = [_tip("period", "Period", "", "nominal"), _tip("actual", "What came", _exact(unit)), *(_tip(label, label, _exact(unit)) for label in forecasts.values())]
     marks = [{"mark": {"type": "point", "filled": True, "size": 70, "shape": "diamond"}, "encoding": {"y": {"field": label, **y}, "color": {"datum": label, **color}}} for label in forecasts.values()]
-    _draw(data, {"height": HEIGHT, "encoding": {"x": x, "tooltip": told}, "layer": [{"mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": {"y": {"field": "actual", **y}, "color": {"datum": "What came", **color}}}, *marks]})
+    draw(data, {"height": HEIGHT, "encoding": {"x": x, "tooltip": told}, "layer": [{"mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": {"y": {"field": "actual", **y}, "color": {"datum": "What came", **color}}}, *marks]})
 
 
 def histogram(rows: pl.DataFrame, label: str, value: str, title: str) -> None:
     """Columns in the order of the rows."""
     order = rows[label].to_list()
     data = rows.select(pl.col(label).alias("name"), pl.col(value).cast(pl.Int64).alias("value"))
-    _draw(data, {"height": 200, "mark": {"type": "bar", "color": MAIN, "cornerRadiusEnd": 2}, "encoding": {
+    draw(data, {"height": 200, "mark": {"type": "bar", "color": MAIN, "cornerRadiusEnd": 2}, "encoding": {
         "x": {"field": "name", "type": "ordinal", "sort": order, "title": None, "axis": {"labelAngle": 0, "labelOverlap": True}}, "y": {"field": "value", "type": "quantitative", "title": None, "axis": {"format": ",.0f", "tickCount": 4}},
         "tooltip": [_tip("name", title, "", "nominal"), _tip("value", "Converted", ",.0f")]}})
 
