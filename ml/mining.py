@@ -19,6 +19,7 @@ from ml import registry
 from ml.associations import baskets, recommend
 from ml.associations import rules as basket_rules
 from ml.clusters import definition, fit
+from models import patterns
 
 # Consequents kept for each antecedent: a shop of four thousand products has more than a hundred thousand rules, of which the weaker ones are never read.
 RULES_KEPT = 25
@@ -27,7 +28,6 @@ REFIT_DAYS = 30
 # Raise it when axes, scaling or what is kept change: kept clusters of before are then fitted again.
 METHOD = 1
 
-_PLURAL = {"product": "products", "category": "categories"}
 _RULE_TYPES = {pl.Int64: "BIGINT", pl.Float64: "DOUBLE"}
 TABLES = {
     "product_rules": "basket VARCHAR, level VARCHAR, antecedent VARCHAR, antecedent_name VARCHAR, consequent VARCHAR, consequent_name VARCHAR, place INTEGER, "
@@ -81,7 +81,7 @@ def _mine_baskets(con: Any, watermark: datetime, as_of: date, horizon: int, repo
             names = "SELECT product_id AS item, name FROM marts.dim_products" if level == "product" else "SELECT DISTINCT category AS item, category AS name FROM marts.fct_order_lines"
             _insert(con, "product_rules", kept, f"SELECT found.*, a.name AS antecedent_name, b.name AS consequent_name FROM found LEFT JOIN ({names}) AS a ON a.item = found.antecedent "
                                                 f"LEFT JOIN ({names}) AS b ON b.item = found.consequent")
-            _say(con, report, f"{_PLURAL[level]} bought together by {unit}", rules.height > 0, _told(counts, rules.height, level), counts.basket_count, basket_rules.tested_pairs(counts), rules.height, as_of)
+            _say(con, report, patterns.named(level, unit), rules.height > 0, _told(counts, rules.height, level), counts.basket_count, basket_rules.tested_pairs(counts), rules.height, as_of)
             if (unit, level) == ("customer", "product"):
                 _next_products(con, rules, end, as_of, horizon, report)
 

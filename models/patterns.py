@@ -17,6 +17,12 @@ from models.engines import rfm as rfm_engine
 
 BASKETS = ("order", "customer")
 LEVELS = ("product", "category")
+_PLURAL = {"product": "products", "category": "categories"}
+
+
+def named(level: str, by: str) -> str:
+    """Name of the verdict on rules of a level and a kind of basket."""
+    return f"{_PLURAL.get(level, level)} bought together by {by}"
 
 
 def _require(con: duckdb.DuckDBPyConnection, table: str) -> None:
@@ -43,8 +49,8 @@ def rules(con: duckdb.DuckDBPyConnection, item: str | None = None, by: str = "or
                         "ORDER BY confidence DESC, lift DESC, antecedent, consequent" + (f" LIMIT {int(limit)}" if limit else ""),
                         {"by": by, "level": level, **({"item": item} if item is not None else {})}).pl()
     if item is not None and found.is_empty():
-        verdict = con.execute("SELECT string_agg(pattern || ': ' || verdict, '. ') FROM scores.pattern_verdicts WHERE contains(pattern, 'together') AND ends_with(pattern, $by)", {"by": f"by {by}"}).fetchone()[0]
-        raise UsageError(f"no rule by {by} starts at a {level} called {item!r}", field="--for", remedy=f"See `rapport rules` for those that have one. {verdict or ''}".strip())
+        told = con.execute("SELECT verdict FROM scores.pattern_verdicts WHERE pattern = ?", [named(level, by)]).fetchone()
+        raise UsageError(f"no rule by {by} starts at a {level} called {item!r}", field="--for", remedy=f"See `rapport rules` for those that have one ({told[0] if told else 'none was mined'}).")
     return found
 
 

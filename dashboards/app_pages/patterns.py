@@ -16,6 +16,7 @@ CLUSTERS = {"cluster_id": Column("Id", "count"), "cluster": Column("Group"), "cu
 VALUES = {"customers": ("Customers", "count"), "net_revenue_reporting": ("Net revenue", "currency")}
 MONETARY = {"all": "All of them", "5": "M5, most valuable", "4": "M4", "3": "M3", "2": "M2", "1": "M1, least valuable"}
 BASKETS = {"order": "In one order", "customer": "By one customer, ever"}
+NOT_MINED = "patterns have not been mined in this snapshot; run “rapport run” again"
 LEVELS = {"product": "Products", "category": "Categories"}
 
 
@@ -54,7 +55,7 @@ def together(verdicts: dict[str, str]) -> None:
         by = filters.choice("Bought", "basket", tuple(BASKETS), "order", BASKETS, width=210)
         level = filters.choice("Of", "level", tuple(LEVELS), "product", LEVELS)
     rules = patterns.rules(by, level)
-    verdict = next((said for pattern, said in verdicts.items() if pattern.startswith(LEVELS[level].lower()) and pattern.endswith(f"by {by}")), "patterns have not been mined in this snapshot; run “rapport run” again")
+    verdict = verdicts.get(patterns.named(level, by), NOT_MINED)
     if rules.is_empty():
         frame.empty("Nothing is bought together more often than by chance.", f"{verdict[:1].upper()}{verdict[1:]}.")
     else:
@@ -75,7 +76,7 @@ def together(verdicts: dict[str, str]) -> None:
 
 def groups(verdicts: dict[str, str], currency: str) -> None:
     found = patterns.clusters()
-    verdict = verdicts.get("customer clusters", "patterns have not been mined in this snapshot; run “rapport run” again")
+    verdict = verdicts.get("customer clusters", NOT_MINED)
     if found.is_empty():
         frame.empty("No groups of customers stand.", f"{verdict[:1].upper()}{verdict[1:]}.")
         return

@@ -8,6 +8,7 @@ from dashboards.queries.door import has, per_snapshot
 from models import patterns, warehouse
 
 RULES_SHOWN = 200
+named = patterns.named
 
 
 @per_snapshot

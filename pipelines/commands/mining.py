@@ -51,7 +51,7 @@ def rules(item: Annotated[Optional[str], typer.Option("--for", metavar="PRODUCT"
     from pipelines.output import emit
     with warehouse.reading(find_home(home)) as opened:
         frame = patterns.rules(opened.con, item, by, level, limit if form is OutputFormat.table else None)
-        notes = [f"{r['pattern']}: {r['verdict']}" for r in patterns.verdicts(opened.con).iter_rows(named=True) if r["pattern"].endswith(f"by {by}")]
+        notes = [f"{r['pattern']}: {r['verdict']}" for r in patterns.verdicts(opened.con).iter_rows(named=True) if r["pattern"] == patterns.named(level, by)]
         notes.append(f"snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}")
     if form is OutputFormat.table:
         frame = frame.select("antecedent_name", "consequent_name", "antecedent_count", "together_count", "support", "confidence", "lift", "leverage", "conviction", "q_value")

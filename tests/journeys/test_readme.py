@@ -17,7 +17,8 @@ from conftest import ROOT, Cli
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.S | re.M)
 READING = {"status", "quarantine list", "quarantine show", "snapshot list", "doctor", "metric list", "metric show", "metric query", "funnel", "retention", "attribution", "segment explain",
-           "segment export", "segment preview", "query", "model list", "source list", "restatement list"}
+           "segment export", "segment preview", "query", "model list", "source list", "restatement list",
+           "rfm", "rules", "next-products", "cluster list"}
 
 
 def commands() -> list[list[str]]:
