@@ -104,7 +104,7 @@ def the_targets(chosen, owner, currency) -> None:
         frame.empty("No target of this metric begins in this period.", "Choose a longer one.")
         return
     when = {"period_start": Column("From", "date")} if by == "period" else {}
-    tables.table(reached, {**when, **{name: column for name, column in TARGETS.items() if reached[name].drop_nulls().len()}}, currency)
+    tables.table(reached, {**when, **{name: column for name, column in TARGETS.items() if reached[name].drop_nulls().len() and (name != "owner" or reached[name].n_unique() > 1)}}, currency)
     text.line("The actual value is the metric itself; for a person, their deals. A period that is not over counts what has come so far. Pipeline, channel and country do not filter targets.")
 
 

@@ -250,7 +250,7 @@ def _set_targets(crm: CrmFile, calendar: Calendar, customers: int, sellers: np.n
     wanted = (
         ("net_revenue", np.array([NOBODY]), customers * 900),
         ("new_customers", np.array([NOBODY]), customers * 2),
-        ("won_amount", sellers, customers * 600 // max(sellers.size, 1)),
+        ("won_amount", sellers, customers * 260 // max(sellers.size, 1)),
     )
     for metric, owners, level in wanted:
         owner = np.repeat(owners, len(months))
