@@ -44,6 +44,10 @@ def attainment(con: Connection, *, metric: str | None = None, start: date | None
     last = min(end or known.data_end, known.data_end)
     targets = con.execute("SELECT metric, period_start, coalesce(period_end, CAST(period_start + INTERVAL 1 MONTH AS DATE)) AS period_end, owner_id, CAST(value_reporting AS DOUBLE) AS target "
                           "FROM marts.fct_targets WHERE period_start >= $first AND period_start < $last AND ($metric IS NULL OR metric = $metric) ORDER BY ALL", {"first": first, "last": last, "metric": metric}).pl()
+    if metric is not None and targets.is_empty():
+        offered = [r[0] for r in con.execute("SELECT DISTINCT metric FROM marts.fct_targets ORDER BY 1").fetchall()]
+        if metric not in offered:
+            raise UsageError(f"there is no target for {metric!r}", field="--metric", remedy=f"There are targets for {', '.join(offered)}." if offered else "The snapshot holds no targets: declare a source with the entity targets.")
     registry = metrics.registry(con)
     answers = _Answers(con, registry, known, owner)
     rows = []

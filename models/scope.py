@@ -26,7 +26,7 @@ CUSTOMER_DIMENSIONS = {"country": "country_code", "segment": "segment", "acquisi
 _OF_CUSTOMER = {name: f"c.{column}" for name, column in CUSTOMER_DIMENSIONS.items()}
 # A filter's columns for each subject: `t` is the row of the log, `c` its customer.
 DIMENSIONS: dict[str, dict[str, str]] = {
-    "customers": {**_OF_CUSTOMER, "owner": "c.owner_id"},
+    "customers": {**_OF_CUSTOMER, "channel": "c.acquisition_channel", "owner": "c.owner_id"},       # a customer's channel is that of the acquisition, as in the metrics
     "leads": {**_OF_CUSTOMER, "channel": "t.channel", "country": "t.country_code", "campaign": "t.campaign_id", "owner": "t.owner_id", "status": "t.status", "rating": "t.rating"},
     "deals": {**_OF_CUSTOMER, "channel": "t.channel", "campaign": "t.campaign_id"},
 }
@@ -88,7 +88,6 @@ def equals(values: Mapping[str, str]) -> str | None:
 
 
 def followed(subject: str, values: Mapping[str, str]) -> tuple[str | None, list[str]]:
-    """(filter, names it cannot follow) for one chosen value of each dimension; `channel` is that of the acquisition where a row has none of its own."""
+    """(filter, names it cannot follow) for one chosen value of each dimension."""
     known = DIMENSIONS[subject]
-    kept = {name if name in known else "acquisition_channel": value for name, value in values.items() if name in known or name == "channel"}
-    return equals(kept), [name for name in values if name not in known and name != "channel"]
+    return equals({name: value for name, value in values.items() if name in known}), [name for name in values if name not in known]

@@ -79,7 +79,7 @@ def retention(variant: Annotated[Optional[str], typer.Option(help="One of each c
               by: Annotated[Optional[str], typer.Option("--by", metavar="DIM,...", help="Break down, e.g. country.")] = None,
               from_: Annotated[Optional[str], typer.Option("--from", metavar="DATE", help="Cohorts from this day.")] = None,
               to: Annotated[Optional[str], typer.Option("--to", metavar="DATE", help="Cohorts before this day.")] = None,
-              where: Annotated[Optional[str], typer.Option(metavar="EXPR", help="Only these customers: \"country = 'DE' and segment != 'lost'\"; country, segment, acquisition_channel, acquisition_campaign, customer_type, industry, owner.")] = None,
+              where: Annotated[Optional[str], typer.Option(metavar="EXPR", help="Only these customers: \"country = 'DE' and segment != 'lost'\"; country, segment, channel (of the acquisition), acquisition_campaign, customer_type, industry, owner.")] = None,
               periods: Annotated[Optional[int], typer.Option(min=0, help="Highest period number.")] = None,
               mean: Annotated[bool, typer.Option("--mean", help="The mean row instead: weighted by cohort size over complete cells only.")] = False,
               show_incomplete: Annotated[bool, typer.Option("--show-incomplete", help="Show incomplete cells too, marked.")] = False,

@@ -99,7 +99,7 @@ def two():
 Says = Callable[[dict[str, Any], dict[str, Any]], bool]
 FILTERS: dict[str, list[tuple[str, Says]]] = {
     "customers": [("country = 'DE'", lambda t, c: c.get("country_code") == "DE"), ("segment != 'lost' and acquisition_channel in ('email', '(none)')", lambda t, c: c["segment"] != "lost" and c.get("acquisition_channel") in ("email", None)),
-                  ("not (industry is null)", lambda t, c: c.get("industry") is not None)],
+                  ("not (industry is null) or channel = 'web'", lambda t, c: c.get("industry") is not None or c.get("acquisition_channel") == "web")],
     "leads": [("channel = 'email'", lambda t, c: t["channel"] == "email"), ("country = 'DE' and segment = 'loyal'", lambda t, c: t["country_code"] == "DE" and c.get("segment") == "loyal"),
               ("rating = 'hot' or channel = 'web'", lambda t, c: t["rating"] == "hot" or t["channel"] == "web")],
     "deals": [("channel = 'web'", lambda t, c: t["channel"] == "web"), ("country = 'FR' or segment = 'lost'", lambda t, c: c.get("country_code") == "FR" or c.get("segment") == "lost")],
@@ -164,8 +164,8 @@ def test_a_filtered_answer_is_the_answer_on_the_filtered_log(two, seed, subject,
 
 def test_a_filter_that_the_rows_do_not_know_is_refused_with_what_they_know(two):
     con = loaded(two[0], a_company(1))
-    with pytest.raises(UsageError, match="customers cannot be filtered by channel") as refused:
-        scope.scoped(con, "customers", "channel = 'email'")
+    with pytest.raises(UsageError, match="customers cannot be filtered by campaign") as refused:
+        scope.scoped(con, "customers", "campaign = 'email'")
     assert "acquisition_channel" in refused.value.remedy
     with pytest.raises(UsageError):
         scope.scoped(con, "leads", "channel = 'email'; drop table marts.fct_leads")
