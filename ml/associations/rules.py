@@ -58,8 +58,10 @@ def fisher(together: np.ndarray, first: np.ndarray, second: np.ndarray, baskets:
 
 def given_sizes(together: np.ndarray, expected: np.ndarray, trials: np.ndarray) -> np.ndarray:
     """Upper bounds of the p-values given the sizes of the baskets, shape [n]; 1 up to one above the expected number, where the bound does not hold."""
-    share = np.divide(expected, trials, out=np.zeros_like(expected), where=trials > 0)
-    return np.where(together >= expected + 1, stats.binom.sf(together - 1, trials, np.clip(share, 0, 1)), 1.0)
+    found = np.ones(len(expected))
+    above = np.flatnonzero((together >= expected + 1) & (trials > 0))
+    found[above] = stats.binom.sf(together[above] - 1, trials[above], np.clip(expected[above] / trials[above], 0, 1))
+    return found
 
 
 def adjusted(p_values: np.ndarray, tests: int) -> np.ndarray:
