@@ -39,14 +39,14 @@ def rfm(con: duckdb.DuckDBPyConnection, by: str = "segment", as_of: date | None 
 
 
 def rules(con: duckdb.DuckDBPyConnection, item: str | None = None, by: str = "order", level: str = "product", limit: int | None = None) -> pl.DataFrame:
-    """Rules, the most confident first; `item` keeps those from one product or category, by id or a part of its name. Raises UsageError when no rule starts there."""
+    """Rules, the most surely confident first (lower end of the 95 % interval); `item` keeps those from one product or category, by id or a part of its name. Raises UsageError when no rule starts there."""
     _require(con, "product_rules")
     for name, value, known in (("--by", by, BASKETS), ("--level", level, LEVELS)):
         if value not in known:
             raise UsageError(f"there are no rules by {value!r}", field=name, remedy=f"Use {' or '.join(known)}.")
     wanted = "" if item is None else " AND (antecedent = $item OR contains(lower(coalesce(antecedent_name, antecedent)), lower($item)))"
     found = con.execute(f"SELECT * EXCLUDE (basket, level) FROM scores.product_rules WHERE basket = $by AND level = $level{wanted} "
-                        "ORDER BY confidence DESC, lift DESC, antecedent, consequent" + (f" LIMIT {int(limit)}" if limit else ""),
+                        "ORDER BY confidence_lower DESC, lift DESC, antecedent, consequent" + (f" LIMIT {int(limit)}" if limit else ""),
                         {"by": by, "level": level, **({"item": item} if item is not None else {})}).pl()
     if item is not None and found.is_empty():
         told = con.execute("SELECT verdict FROM scores.pattern_verdicts WHERE pattern = ?", [named(level, by)]).fetchone()

@@ -32,7 +32,7 @@ def rfm_plane(cells: pl.DataFrame, monetary: str) -> pl.DataFrame:
 
 @per_snapshot
 def rules(reading: warehouse.Reading, by: str, level: str) -> pl.DataFrame:
-    """Rules of one kind of basket, the most confident first; names fall back to ids."""
+    """Rules of one kind of basket, the most surely confident first; names fall back to ids."""
     if not has(reading, "scores.product_rules"):
         return pl.DataFrame()
     found = patterns.rules(reading.con, by=by, level=level)

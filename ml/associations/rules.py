@@ -8,6 +8,9 @@ the baskets fixed: goods fall at random into the places of their baskets, class 
 Gart 1970). The number of common baskets is then a sum of independent trials, whose tail the binomial of equal mean bounds from above
 (Hoeffding 1956, theorem 4). A pair's p-value is the greater of both. Every pair of frequent items counts as tested, also one never
 seen (Benjamini & Hochberg 1995 over all of them); pairs in too few baskets keep the p-value 1, which makes the control stricter.
+
+Limits: pairs only, no rules with several antecedents; Benjamini-Hochberg is proven for independent tests and those that depend
+positively, and pairs that share an item do depend, so the tests hold the rate on shuffled baskets rather than by theorem.
 """
 
 from __future__ import annotations
@@ -93,7 +96,7 @@ def pair_tests(counts: BasketCounts) -> pl.DataFrame:
 
 
 def found(counts: BasketCounts, rate: float = FALSE_DISCOVERY_RATE) -> pl.DataFrame:
-    """Rules in both directions with antecedent, consequent and `MEASURES`; the most confident first, ties by lift and name.
+    """Rules in both directions with antecedent, consequent and `MEASURES`; the most surely confident first (by the interval's lower end, so that few baskets do not lead), ties by lift and name.
 
     support, confidence, lift as in Agrawal & Srikant (1994) and Brin et al. (1997); leverage = support - product of the supports
     (Piatetsky-Shapiro 1991); conviction = (1 - consequent's support) / (1 - confidence), null where the confidence is 1. The interval
@@ -111,5 +114,5 @@ def found(counts: BasketCounts, rate: float = FALSE_DISCOVERY_RATE) -> pl.DataFr
         .with_columns(support=ab / n, confidence=ab / a, confidence_lower=middle - half, confidence_upper=middle + half, lift=ab * n / (a * b), leverage=ab / n - (a / n) * (b / n),
                       conviction=pl.when(ab < a).then((1 - b / n) / (1 - ab / a)))
         .select("antecedent", "consequent", *(pl.col(name).cast(kind) for name, kind in MEASURES.items()))
-        .sort("confidence", "lift", "antecedent", "consequent", descending=[True, True, False, False])
+        .sort("confidence_lower", "lift", "antecedent", "consequent", descending=[True, True, False, False])
     )  # fmt: skip
