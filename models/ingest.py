@@ -31,6 +31,7 @@ CLOCK_SKEW = timedelta(minutes=5)
 # an offset or Z after a time of day; the date's own hyphens must not match
 _OFFSET = r"\d{1,2}:\d{2}.*(Z|z|[+-]\d{2}(:?\d{2})?)$"
 _COMPACT_OFFSET = r"([+-]\d{2})(\d{2})$"
+_NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 _OWN = ("_row_number", "_file")
 
 # The columns whose greatest value says how far the data of a source reach; see `event_watermark`.
@@ -135,7 +136,8 @@ def _typed(column: Column, source_type: str, zone_parameter: str) -> str:
         # DuckDB would round 12.7 to 13: only whole numbers pass
         return f"CASE WHEN regexp_full_match({text}, '[+-]?\\d+(\\.0+)?') THEN TRY_CAST(regexp_replace({text}, '\\.0+$', '') AS BIGINT) END"
     if column.logical_type == "number":
-        return f"TRY_CAST({text if is_text else name} AS {column.physical_type})"
+        # DuckDB would read 1_000 as a thousand: it may as well be a reference
+        return f"CASE WHEN regexp_full_match({text}, '{_NUMBER}') THEN TRY_CAST({text} AS {column.physical_type}) END" if is_text else f"TRY_CAST({name} AS {column.physical_type})"
     if column.logical_type == "boolean":
         return (f"CASE WHEN lower({text}) IN ('true', 't', '1', '1.0', 'yes', 'y') THEN true "
                 f"WHEN lower({text}) IN ('false', 'f', '0', '0.0', 'no', 'n') THEN false END")
@@ -208,6 +210,7 @@ def parse_sql(contract: Contract, relation: str, delivered: dict[str, str]) -> s
     if custom:
         fields_ = ", ".join(f"{quoted(n)} := {quoted(n)}" for n in custom)
         own_custom = f"CAST(to_json(struct_pack({fields_})) AS VARCHAR)"
+        reasons.append(f"CASE WHEN length({own_custom}) > {MAX_FIELD} THEN {{'field': '_custom', 'reason': 'further columns are longer than 1 MB', 'value': NULL}} END")
     raw_names = [n for n in delivered if n not in _OWN]
     raw = f"CAST(to_json(struct_pack({', '.join(f'{quoted(n)} := {quoted(n)}' for n in raw_names)})) AS VARCHAR)"
     key = "concat_ws('|', " + ", ".join(f"coalesce(CAST({quoted('t_' + k)} AS VARCHAR), '')" for k in contract.key) + ")"

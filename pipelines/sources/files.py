@@ -12,6 +12,7 @@ import re
 import stat
 import time
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -174,7 +175,7 @@ def check_workbook(file: SourceFile, source: str) -> None:
                 with archive.open(member) as part:   # sizes in the directory may lie: the checksum at the end does not
                     while part.read(1 << 20):
                         pass
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise refuse(f"the workbook is damaged or protected ({type(error).__name__})") from None
 
 

@@ -11,6 +11,7 @@ import codecs
 import csv
 import io
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -32,6 +33,9 @@ REJECT_SCHEMA = {"_file": pl.String, "_row_number": pl.Int64, "_raw": pl.String,
 WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüýßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝœŒšŠžŽŸ€£¥§°²³µ·«»¿¡ªº©®™…–—‘’‚“”„•\u00a0")
 PARQUET = "(FORMAT parquet, COMPRESSION zstd)"
 _serial = count(1)
+# bytes that their encoding does not know become a lone surrogate, which is no UTF-8: the line is rejected like any other that is no text
+_UNREADABLE = "rapport-unreadable"
+codecs.register_error(_UNREADABLE, lambda error: ("\udcff", error.end))  # type: ignore[union-attr]  # reading raises UnicodeDecodeError only
 
 
 @dataclass
@@ -143,13 +147,18 @@ def _as_utf8(job: Job) -> tuple[Path, list[str]]:
     encoding, warning = (given, None) if given else _encoding(job.file.path)
     target = job.work / f"input_{next(_serial)}"
     try:
-        plain = codecs.lookup(encoding).name == "utf-8"
+        plain = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
     except LookupError:
         raise job.fail(f"the encoding {encoding!r} is not known", "Use a name such as utf-8, cp1252 or gb18030.", field="encoding") from None
-    if plain and not given:
-        os.symlink(job.file.path.resolve(), target)   # a generated name: a delivered one may hold wildcards that DuckDB expands
+    if plain:
+        with open(job.file.path, "rb") as incoming:
+            if incoming.read(3) == codecs.BOM_UTF8:
+                with open(target, "wb") as outgoing:      # byte for byte: what is no UTF-8 must be rejected, not replaced
+                    shutil.copyfileobj(incoming, outgoing, 1 << 20)
+            else:
+                os.symlink(job.file.path.resolve(), target)   # a generated name: a delivered one may hold wildcards that DuckDB expands
     else:
-        with open(job.file.path, encoding=encoding, errors="replace", newline="") as incoming, open(target, "w", encoding="utf-8", newline="") as outgoing:
+        with open(job.file.path, encoding=encoding, errors=_UNREADABLE, newline="") as incoming, open(target, "w", encoding="utf-8", errors="surrogatepass", newline="") as outgoing:
             while piece := incoming.read(1 << 20):
                 outgoing.write(piece)
     return target, [f"{job.file.name}: {warning}"] if warning else []

@@ -9,9 +9,10 @@ from data_contracts.contract import load_contracts
 from data_contracts.environment import SourceDeclaration
 from data_contracts.errors import SourceError
 from models.warehouse import scratch
+from pipelines.sources.apart import read
 from pipelines.sources.base import Batch, FileRecord, check_required, delivery_mode
 from pipelines.sources.files import SourceFile, check_format, entity_of, files_below, fingerprint, one_file, require_entity, settled
-from pipelines.sources.readers import Job, read, union, write_rejects
+from pipelines.sources.readers import Job, union, write_rejects
 
 READING_OPTIONS = ("encoding", "delimiter", "sheet")
 

@@ -10,10 +10,11 @@ from typing import ClassVar
 from data_contracts.environment import SourceDeclaration
 from data_contracts.errors import SourceError
 from models.warehouse import scratch
+from pipelines.sources.apart import read
 from pipelines.sources.base import Batch, FileRecord, delivery_mode
 from pipelines.sources.files import SourceFile, check_format, fingerprint, one_file, settled
 from pipelines.sources.mapping import Mapping, check_table_names, load_mapping, run
-from pipelines.sources.readers import Job, read, union, write_rejects
+from pipelines.sources.readers import Job, union, write_rejects
 
 READING_OPTIONS = ("encoding", "delimiter", "sheet")
 

@@ -419,7 +419,7 @@ def test_a_damaged_file_is_read_or_refused_but_never_breaks_the_process(inbox: P
     {"csv": table.write_csv, "jsonl": table.write_ndjson, "parquet": table.write_parquet}.get(ending, lambda p: _save_workbook(table, p))(path)
     whole, chance = path.read_bytes(), random.Random(7)
     outcomes: Counter[str] = Counter()
-    for _ in range(30):
+    for _ in range(50):
         damaged = bytearray(whole)
         for _ in range(chance.randint(1, 8)):
             place = chance.randrange(len(damaged))
@@ -439,7 +439,7 @@ def test_a_damaged_file_is_read_or_refused_but_never_breaks_the_process(inbox: P
         except SourceError as error:
             outcomes["refused"] += 1
             assert error.file == path.name and error.remedy
-    assert sum(outcomes.values()) == 30 and outcomes["read" if ending in ("csv", "jsonl") else "refused"] > 0
+    assert sum(outcomes.values()) == 50 and outcomes["read" if ending in ("csv", "jsonl") else "refused"] > 0
 
 
 def _save_workbook(table: pl.DataFrame, path: Path) -> None:
