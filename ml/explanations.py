@@ -12,16 +12,19 @@ REASONS = 3
 SMALLEST_CONTRIBUTION = 0.05
 
 
-def reasons(frame: pl.DataFrame, contributions: dict[str, np.ndarray], raises: str, lowers: str, slope: float = 1.0) -> pl.Series:
+def reasons(frame: pl.DataFrame, contributions: dict[str, np.ndarray], raises: str, lowers: str, slope: float = 1.0, usual: dict[str, float] | None = None) -> pl.Series:
     """The up to three strongest contributions of each row, strongest first, as a list of sentences.
 
     Parameters
     ----------
     frame : the features, n rows.
-    contributions : log-odds by feature, shape [n] each; what is shown is the distance from the mean of all rows.
+    contributions : log-odds by feature, shape [n] each.
+    usual : mean contribution by feature among rows learned from; what is shown is the distance from it (from 0 where there is none), so that
+        a row's reasons do not depend on the rows beside it.
     raises, lowers : what a positive and a negative contribution does, e.g. "raises the risk".
     slope : factor by which calibration stretches contributions.
     """
+    contributions = {name: values - (usual or {}).get(name, 0.0) for name, values in contributions.items()}
     grouped = {"season": [n for n in contributions if n.startswith("season_")]}
     merged = {n: v for n, v in contributions.items() if not n.startswith("season_")}
     if grouped["season"]:
@@ -29,7 +32,7 @@ def reasons(frame: pl.DataFrame, contributions: dict[str, np.ndarray], raises: s
     names = list(merged)
     if not names or frame.height == 0:
         return pl.Series("reasons", [[] for _ in range(frame.height)], dtype=pl.List(pl.String))
-    matrix = np.column_stack([slope * (values - values.mean()) if len(values) > 1 else slope * values for values in merged.values()])
+    matrix = np.column_stack([slope * values for values in merged.values()])
     kept = min(REASONS, len(names))
     order = np.argsort(-np.abs(matrix), axis=1)[:, :kept]
     strength = np.take_along_axis(matrix, order, axis=1)

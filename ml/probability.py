@@ -22,7 +22,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from ml import evaluation
+from ml import diagnostics, drift, evaluation
+from ml.challenge import Latest
 from ml.evaluation import Verdict
 from ml.features import FeatureSpace
 from ml.splits import FEWEST_FOLDS, Fold, HistoryTooShortError, rolling_origins
@@ -43,7 +44,8 @@ class Task:
     """One question with a yes-or-no answer, as its definition states it.
 
     `naive` is the column by which common sense would rank, `naive_is_text` says that it is a class whose past rate counts.
-    `own_score` names a column of log-odds of another model that competes as it is; None where there is none.
+    `own_score` names a column of log-odds of another model that competes as it is; None where there is none. `groups` are columns
+    by which the evaluation is divided.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Task:
     own_score: str | None = None
     entity: str = "customer_id"
     fewest_days: int = 90
+    groups: tuple[str, ...] = ()
 
 
 # -- candidates
@@ -345,6 +348,11 @@ class Trained:
     cut_offs: tuple[date, ...] = ()
     importance: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    diagnostics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    baseline: dict[str, dict[str, Any]] = field(default_factory=dict)
+    usual: dict[str, float] = field(default_factory=dict)
+    naive_usual: dict[str, float] = field(default_factory=dict)
+    latest: Latest | None = None
 
 
 def origins(first: date, scoring: date, horizon: int, step: int, fewest_days: int) -> list[Fold]:
@@ -379,6 +387,7 @@ def train(task: Task, frame: pl.DataFrame, *, first: date, scoring: date, horizo
     as_of = known["as_of_date"].to_numpy().astype("datetime64[D]")
     seen: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     judged: list[tuple[Fold, np.ndarray, dict[str, np.ndarray]]] = []
+    there = known.clear()
     for fold in folds:
         # every cut-off whose outcome was known by then, not only those on the judged grid
         learn = as_of <= np.datetime64(fold.cutoff, "D") - np.timedelta64(horizon, "D")
@@ -400,16 +409,27 @@ def train(task: Task, frame: pl.DataFrame, *, first: date, scoring: date, horizo
     verdict = evaluation.gate(truth, chances[candidate], chances["naive_rule"], kind="probability", naive_name=task.naive_name)
     final = fit_candidates(task, known, label)
     champion, line = final[candidate], choose_line(seen[candidate])
+    explained = diagnostics.explained(champion.explained, known)
+    found = diagnostics.judged("probability", [(fold.cutoff, outcome, found[candidate]) for fold, outcome, found in judged], there, task.groups)
     return Trained(
         task, verdict, champion, line, final["naive_rule"], candidate, _evaluations(judged), _bands(judged, candidate), len(label),
-        tuple(sorted({fold.cutoff for fold, _, _ in judged})), _importance(champion, known), leakage_warnings(task, known, label),
+        tuple(sorted({fold.cutoff for fold, _, _ in judged})), {row["feature"]: row["importance"] for row in explained["model_importance"]}, leakage_warnings(task, known, label),
+        found | explained, drift.remember(known.filter(pl.col("as_of_date") == known["as_of_date"].max()), (*task.numeric, *task.categorical)),
+        _usual(champion, known), _usual(final["naive_rule"], known), Latest(last.cutoff, there, truth, chances),
     )  # fmt: skip
 
 
 def _naive(task: Task, known: pl.DataFrame, label: np.ndarray) -> dict[str, Any]:
     if len(label) < 2 * evaluation.FEWEST_OUTCOMES or label.min() == label.max():
         return {}
-    return {"naive": NaiveRule().fit(task, known, label), "training_rows": len(label)}
+    naive = NaiveRule().fit(task, known, label)
+    return {"naive": naive, "training_rows": len(label), "naive_usual": _usual(naive, known)}
+
+
+def _usual(model: Any, known: pl.DataFrame) -> dict[str, float]:
+    """Mean contribution of each feature among rows learned from."""
+    sample = known.sample(min(known.height, diagnostics.DEPENDENCE_ROWS), seed=0)
+    return {name: float(values.mean()) for name, values in model.explained(sample)[1].items()}
 
 
 def _select(judged: list[tuple[Fold, np.ndarray, dict[str, np.ndarray]]]) -> str:
@@ -442,13 +462,6 @@ def _bands(judged: list[tuple[Fold, np.ndarray, dict[str, np.ndarray]]], candida
         "below": np.maximum(table["mean_predicted"] - table["lower"], 0).to_list(),
         "above": np.maximum(table["upper"] - table["mean_predicted"], 0).to_list(),
     }
-
-
-def _importance(champion: Any, frame: pl.DataFrame) -> dict[str, float]:
-    """Mean absolute contribution in log-odds, greatest first."""
-    sample = frame.sample(min(frame.height, 5_000), seed=0)
-    found = {name: float(np.abs(values - values.mean()).mean()) for name, values in champion.explained(sample)[1].items()}
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def interval(trained_bands: dict[str, list[float]] | None, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,12 +6,14 @@ Belongs here: scoring with intervals and reasons, the plain state. Does not belo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from ml import explanations, probability
+from ml.challenge import Latest
 from ml.probability import Line, Trained
 
 
@@ -30,15 +32,21 @@ class Published:
     importance: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     training_rows: int = 0
+    diagnostics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    baseline: dict[str, dict[str, Any]] = field(default_factory=dict)
+    usual: dict[str, float] = field(default_factory=dict)
+    latest: Latest | None = None
+
+    measured_as = "probability"
 
     @classmethod
     def of(cls, trained: Trained) -> Published:
         """The answer that a training allows to show."""
         kept = {"evaluations": trained.evaluations, "verdict": trained.verdict.reason, "candidate": trained.candidate, "importance": trained.importance,
-                "warnings": trained.warnings, "training_rows": trained.training_rows}
+                "warnings": trained.warnings, "training_rows": trained.training_rows, "diagnostics": trained.diagnostics, "baseline": trained.baseline, "latest": trained.latest}
         if trained.verdict.published:
-            return cls(trained.champion, trained.line, False, None, trained.bands, **kept)
-        return cls(trained.naive, Line(), True, trained.verdict.reason, None, **kept)
+            return cls(trained.champion, trained.line, False, None, trained.bands, usual=trained.usual, **kept)
+        return cls(trained.naive, Line(), True, trained.verdict.reason, None, usual=trained.naive_usual, **kept)
 
     def score(self, frame: pl.DataFrame, raises: str, lowers: str) -> pl.DataFrame:
         """Columns score (0..1), lower, upper (80 %), reasons, is_fallback, fallback_reason; no rows when nothing could be learned."""
@@ -50,7 +58,7 @@ class Published:
             base, contributions = self.model.explained(frame)
             log_odds = base + np.sum(list(contributions.values()), axis=0) if contributions else np.full(frame.height, base)
             chance = self.line.probability(np.asarray(log_odds, dtype=float))
-            said = explanations.reasons(frame, contributions, raises, lowers, self.line.slope)
+            said = explanations.reasons(frame, contributions, raises, lowers, self.line.slope, self.usual)
         lower, upper = probability.interval(self.bands, chance)
         return pl.DataFrame({
             "score": chance, "lower": lower, "upper": upper, "reasons": said,
@@ -58,11 +66,21 @@ class Published:
             "fallback_reason": pl.Series([self.fallback_reason] * len(chance), dtype=pl.String),
         }).with_columns(pl.col("lower", "upper").fill_nan(None))  # fmt: skip
 
+    def predicted(self, rows: pl.DataFrame, as_of: date) -> np.ndarray:
+        """Chances of rows, shape [n]."""
+        return self.line.probability(self.model.log_odds(rows))
+
+    def contributions(self, rows: pl.DataFrame, as_of: date) -> tuple[float, dict[str, np.ndarray]]:
+        """Base and contribution of each feature, shape [n]: calibrated log-odds, which they add up to (but for the limits of `LOG_ODDS_RANGE`)."""
+        base, parts = self.model.explained(rows)
+        return self.line.slope * base + self.line.shift, {name: self.line.slope * values for name, values in parts.items()}
+
     def state(self) -> dict[str, Any]:
         """Plain values from which `from_state` gives the same answer."""
         model = None if self.model is None else {"kind": self.model.name, **self.model.state()}
         rows = [{**row, "cut_off": str(row["cut_off"])} for row in self.evaluations]
-        return {**self.__dict__, "model": model, "line": [self.line.slope, self.line.shift, self.line.name], "evaluations": rows}
+        kept = {name: value for name, value in self.__dict__.items() if name != "latest"}
+        return {**kept, "model": model, "line": [self.line.slope, self.line.shift, self.line.name], "evaluations": rows}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Published:

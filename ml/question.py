@@ -6,6 +6,7 @@ here: any one question, the order of work and the tables (`ml.scoring`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
@@ -22,7 +23,9 @@ class Question:
 
     `columns` are those of its score table, `entity` the key's name. `train` gives a model with `state()`; `parts` gives its answers by
     kind ("" for the only one), each with candidate, is_fallback, verdict, training_rows and evaluations. `more` are further tables of
-    the `scores` schema by name, each with its columns and what fills it from the model (`model_id` and `as_of` are added).
+    the `scores` schema by name, each with its columns and what fills it from the model (`model_id` and `as_of` are added). `rows` gives
+    the population of each part at a date, with what happened as `label` (null where not known yet), and `outcome_dates` the dates whose
+    outcome is known: with both, features and outcomes are watched for drift.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Question:
     restore: Callable[[dict[str, Any]], Any]
     parts: Callable[[Any], dict[str, Any]]
     more: dict[str, tuple[str, Callable[[Any], pl.DataFrame]]] = field(default_factory=dict)
+    rows: Callable[[Frames, date], dict[str, pl.DataFrame]] | None = None
+    outcome_dates: Callable[[Frames], tuple[date, ...]] = lambda frames: ()
 
 
 class Frames:
@@ -52,6 +57,13 @@ class Frames:
         if key not in self._read:
             self._read[key] = reader(self._con, *arguments)
         return self._read[key]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything read so far: the same data give the same, whatever the order of rows."""
+        frames = sorted(((reader.__name__, str(arguments), frame) for (reader, arguments), frame in self._read.items() if isinstance(frame, pl.DataFrame)), key=lambda item: item[:2])
+        read = [(name, arguments, frame.height, int(frame.hash_rows(seed=0).cast(pl.UInt64).bitwise_xor() or 0)) for name, arguments, frame in frames]
+        return hashlib.sha256(repr(read).encode()).hexdigest()[:16]
 
     @property
     def customer_calendar(self) -> features.Calendar | None:

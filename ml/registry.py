@@ -35,8 +35,8 @@ def folder(home: Home, model: str) -> Path:
     return home.artifacts / "models" / model
 
 
-def save(home: Home, model: str, state: dict[str, Any], manifest: dict[str, Any], trained_on: date) -> str:
-    """Keep a trained state and make it champion; returns its id, which follows from content and date."""
+def save(home: Home, model: str, state: dict[str, Any], manifest: dict[str, Any], trained_on: date, is_promoted: bool = True) -> str:
+    """Keep a trained state, as champion unless told otherwise; returns its id, which follows from content and date."""
     from skops.io import dumps
     content = dumps(state)
     # the archive holds time stamps of its own, so the id is taken from what was learned
@@ -47,7 +47,8 @@ def save(home: Home, model: str, state: dict[str, Any], manifest: dict[str, Any]
     _replace(place / "state.skops", content)
     filled = {"model": model, "model_id": model_id, "trained_on": trained_on.isoformat(), "sha256": hashlib.sha256(content).hexdigest(), **manifest}
     _replace(place / "manifest.json", json.dumps(filled, indent=1, default=str).encode())
-    promote(home, model, model_id)
+    if is_promoted:
+        promote(home, model, model_id)
     return model_id
 
 

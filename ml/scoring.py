@@ -18,13 +18,13 @@ from typing import Any
 import polars as pl
 
 from data_contracts.environment import Home
-from ml import features, registry
+from ml import challenge, diagnostics, drift, features, registry
 from ml.question import Frames, Question
 
 # A model older than this many days of data is trained again; a daily run in between only scores. Valid: 1 to 365.
 RETRAIN_DAYS = 30
 # Raise it when what is learned, or its state, changes: kept models of before are then trained again.
-METHOD = 3
+METHOD = 4
 
 # Every room with a `question.py` asks one; its folder's name is the question's, the model's and the table's.
 QUESTIONS: dict[str, Question] = {name: importlib.import_module(f"ml.{name}.question").QUESTION for name in registry.MODELS}
@@ -33,10 +33,13 @@ TABLES = {
     **{question.name: question.columns for question in QUESTIONS.values()},
     **{table: columns for question in QUESTIONS.values() for table, (columns, _) in question.more.items()},
     "model_evaluations": "model VARCHAR, candidate VARCHAR, cut_off DATE, metric VARCHAR, value DOUBLE, lower DOUBLE, upper DOUBLE, n BIGINT, is_published BOOLEAN, verdict VARCHAR",
+    **diagnostics.TABLES,
+    "model_drift": "model VARCHAR, part VARCHAR, as_of DATE, kind VARCHAR, subject VARCHAR, label VARCHAR, value DOUBLE, threshold DOUBLE, is_drifted BOOLEAN, against DATE, n BIGINT",
     "model_cards": "model VARCHAR, model_id VARCHAR, trained_on DATE, question VARCHAR, verdict VARCHAR, is_published BOOLEAN, card VARCHAR",
 }
-HISTORY = ("model VARCHAR, entity_id VARCHAR, model_id VARCHAR, as_of DATE, score DOUBLE, lower DOUBLE, upper DOUBLE, reasons VARCHAR[], is_fallback BOOLEAN, run_id VARCHAR, "
-           "scored_at TIMESTAMP")
+# Tables that keep growing: what was said, and which model took whose place.
+KEPT = {"model_comparisons": challenge.TABLE, "score_history": ("model VARCHAR, entity_id VARCHAR, model_id VARCHAR, as_of DATE, score DOUBLE, lower DOUBLE, upper DOUBLE, reasons VARCHAR[], is_fallback BOOLEAN, run_id VARCHAR, "
+           "scored_at TIMESTAMP")}
 
 
 @dataclass
@@ -55,7 +58,8 @@ def prepare(con: Any) -> None:
     con.execute("CREATE SCHEMA IF NOT EXISTS scores")
     for table, columns in TABLES.items():
         con.execute(f"CREATE OR REPLACE TABLE scores.{table} ({columns})")
-    con.execute(f"CREATE TABLE IF NOT EXISTS scores.score_history ({HISTORY})")
+    for table, columns in KEPT.items():
+        con.execute(f"CREATE TABLE IF NOT EXISTS scores.{table} ({columns})")
 
 
 def score_all(con: Any, home: Home, run_id: str, instant: datetime, force_training: bool = False, say: Callable[[str], None] = lambda text: None) -> ScoreReport:
@@ -90,10 +94,13 @@ def _answer(con: Any, home: Home, question: Question, frames: Frames, run_id: st
         con.execute("INSERT INTO scores.model_cards VALUES (?, NULL, NULL, ?, ?, false, '{}')", [name, question.says, report.verdicts[name]])
         return
     model, manifest = _current(home, question, calendar)
-    if model is None or force or _is_due(question, manifest, calendar):
-        model = train(question, frames)
-        manifest = keep(home, question, model, calendar)
+    if model is None or force or _is_due(home, question, manifest, calendar):
+        model, manifest, decision = renew(home, question, frames, model, manifest)
+        _insert(con, "model_comparisons", pl.DataFrame([{**row, "model": _label(question, row["kind"])} for row in decision.comparisons]).drop("kind", strict=False).with_columns(
+            compared_on=pl.lit(calendar.scoring_date), is_promoted=pl.lit(decision.promoted), reason=pl.lit(decision.reason))) if decision.comparisons else None
         report.trained.append(name)
+        if not decision.promoted:
+            report.notes.append(f"{name}: {decision.reason}")
     scores = question.score(frames, model)
     report.rows[name] = scores.height
     report.verdicts[name] = "; ".join(f"{kind}: {part.verdict}" if kind else part.verdict for kind, part in question.parts(model).items())
@@ -102,10 +109,14 @@ def _answer(con: Any, home: Home, question: Question, frames: Frames, run_id: st
     for table, (_, fill) in question.more.items():
         _insert(con, table, fill(model).with_columns(pl.lit(manifest["model_id"]).alias("model_id"), pl.lit(calendar.scoring_date).alias("as_of")))
     _insert(con, "model_evaluations", evaluation_frame(question, model))
+    for table, frame in diagnostic_frames(question, model).items():
+        _insert(con, table, frame)
     con.execute("INSERT INTO scores.model_cards VALUES (?, ?, CAST(? AS DATE), ?, ?, ?, ?)", [
         name, manifest["model_id"], manifest["trained_on"], question.says, report.verdicts[name],
         any(not part.is_fallback for part in question.parts(model).values()), json.dumps(manifest, default=str)])  # fmt: skip
-    report.drift[name] = _drift(con, name, calendar.scoring_date)
+    moved = _drift(con, question, frames, model, calendar.scoring_date)
+    _insert(con, "model_drift", moved)
+    report.drift[name] = [drift.sentence(row["model"], row) for row in moved.filter("is_drifted").iter_rows(named=True)]
     _remember(con, question, run_id, instant)
 
 
@@ -119,18 +130,40 @@ def train(question: Question, frames: Frames) -> Any:
     return question.train(frames)
 
 
-def keep(home: Home, question: Question, model: Any, calendar: features.Calendar) -> dict[str, Any]:
-    """Keep a trained model as champion with its card; returns the manifest."""
+def renew(home: Home, question: Question, frames: Frames, champion: Any, manifest: dict[str, Any]) -> tuple[Any, dict[str, Any], challenge.Decision]:
+    """Train a challenger, keep it, and let it score unless the champion is better or it could learn nothing: (model that scores, its manifest, why)."""
+    calendar = question.calendar(frames)
+    challenger = train(question, frames)
+    before = question.parts(champion) if champion is not None else {}
+    decision = challenge.decide(before, date.fromisoformat(manifest["trained_on"]) if manifest else None, question.parts(challenger))
+    fresh = keep(home, question, challenger, calendar, frames.fingerprint, decision.promoted)
+    for row in decision.comparisons:
+        row |= {"champion_id": manifest["model_id"], "challenger_id": fresh["model_id"]}
+    return (challenger, fresh, decision) if decision.promoted else (champion, manifest, decision)
+
+
+def champion(home: Home, question: Question, frames: Frames) -> tuple[Any, dict[str, Any]]:
+    """The model that scores now with its manifest; (None, {}) when there is none, or none of today's method and features."""
+    return _current(home, question, question.calendar(frames))
+
+
+def train_again(home: Home, question: Question, frames: Frames) -> tuple[Any, dict[str, Any], challenge.Decision]:
+    """`renew` against the champion there is."""
+    return renew(home, question, frames, *_current(home, question, question.calendar(frames)))
+
+
+def keep(home: Home, question: Question, model: Any, calendar: features.Calendar, data: str = "", is_promoted: bool = True) -> dict[str, Any]:
+    """Keep a trained model with its card, as champion unless told otherwise; returns the manifest. `data` is the fingerprint of what it learned from."""
     parts = question.parts(model)
     described = {
         "question": question.says, "inputs": list(question.inputs), "horizon_days": calendar.horizon_days, "cut_offs": [str(c) for c in calendar.cut_offs],
-        "first_date": str(calendar.first_date), "inputs_fingerprint": _fingerprint(question, calendar), "scikit_learn": importlib.metadata.version("scikit-learn"),
+        "first_date": str(calendar.first_date), "inputs_fingerprint": _fingerprint(question, calendar), "data_fingerprint": data, "scikit_learn": importlib.metadata.version("scikit-learn"),
         "parts": {kind or question.name: {
             "candidate": part.candidate, "is_fallback": part.is_fallback, "verdict": part.verdict, "training_rows": part.training_rows,
             "importance": getattr(part, "importance", {}), "warnings": getattr(part, "warnings", []),
         } for kind, part in parts.items()},
     }  # fmt: skip
-    model_id = registry.save(home, question.name, model.state(), described, calendar.scoring_date)
+    model_id = registry.save(home, question.name, model.state(), described, calendar.scoring_date, is_promoted)
     return registry.read_manifest(home, question.name, model_id)
 
 
@@ -146,10 +179,12 @@ def _current(home: Home, question: Question, calendar: features.Calendar) -> tup
     return (question.restore(state), manifest) if manifest.get("inputs_fingerprint") == _fingerprint(question, calendar) else (None, {})
 
 
-def _is_due(question: Question, manifest: dict[str, Any], calendar: features.Calendar) -> bool:
-    age = (calendar.scoring_date - date.fromisoformat(manifest["trained_on"])).days
+def _is_due(home: Home, question: Question, manifest: dict[str, Any], calendar: features.Calendar) -> bool:
+    # the newest training counts, promoted or not: neither a refused challenger nor a rollback is trained over the next day
+    trained = [m["trained_on"] for m in registry.kept(home) if m["model"] == question.name and m["inputs_fingerprint"] == manifest["inputs_fingerprint"]]
+    ages = [(calendar.scoring_date - date.fromisoformat(day)).days for day in (manifest["trained_on"], max(trained, default=manifest["trained_on"]))]
     # a model of the future of these data (an earlier as-of date is being rebuilt) must not score them
-    return age >= RETRAIN_DAYS or age < 0
+    return ages[0] < 0 or not 0 <= ages[1] < RETRAIN_DAYS
 
 
 def _write(con: Any, question: Question, scores: pl.DataFrame, manifest: dict[str, Any], as_of: date) -> None:
@@ -163,7 +198,7 @@ def evaluation_frame(question: Question, model: Any) -> pl.DataFrame:
     """How every candidate did at every cut-off, with the columns of `scores.model_evaluations`."""
     rows = []
     for kind, part in question.parts(model).items():
-        label = f"{question.name}_{kind}" if kind else question.name
+        label = _label(question, kind)
         rows += [
             {"model": label, **row, "cut_off": date.fromisoformat(str(row["cut_off"])), "is_published": not part.is_fallback and row["candidate"] == part.candidate, "verdict": part.verdict}
             for row in part.evaluations
@@ -174,6 +209,35 @@ def evaluation_frame(question: Question, model: Any) -> pl.DataFrame:
     names = [c.split()[0] for c in TABLES["model_evaluations"].split(", ")]
     schema = dict(zip(names, [pl.String, pl.String, pl.Date, pl.String, pl.Float64, pl.Float64, pl.Float64, pl.Int64, pl.Boolean, pl.String], strict=True))
     return pl.DataFrame(rows, schema=schema)
+
+
+def explain(question: Question, frames: Frames, model: Any, entity_id: str) -> pl.DataFrame:
+    """Signed contributions to one score, strongest first, ending with their sum: part, feature, label, value, contribution. No rows for somebody not asked about.
+
+    The scale is the model's own: log-odds of a chance, or the logarithm of an amount; `base` is what remains without any feature.
+    """
+    as_of, rows = question.calendar(frames).scoring_date, []
+    for kind, there in (question.rows(frames, as_of) if question.rows else {}).items():
+        part, one = question.parts(model)[kind], there.filter(pl.col(question.entity) == entity_id)
+        if not one.height or getattr(part, "model", part) is None:
+            continue
+        base, found = part.contributions(one, as_of)
+        told = sorted(((name, float(values[0])) for name, values in found.items()), key=lambda item: -abs(item[1]))
+        rows.append((_label(question, kind), "base", "base", None, base))
+        rows += [(_label(question, kind), name, diagnostics.words(name), str(one[name][0]) if name in one.columns else None, value) for name, value in told]
+        rows.append((_label(question, kind), "sum", "sum", None, base + sum(value for _, value in told)))
+    schema = {"part": pl.String, "feature": pl.String, "label": pl.String, "value": pl.String, "contribution": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def diagnostic_frames(question: Question, model: Any) -> dict[str, pl.DataFrame]:
+    """What is shown of every part besides its measures, by table of `ml.diagnostics`."""
+    kept = {kind: getattr(part, "diagnostics", {}) for kind, part in question.parts(model).items()}
+    return {table: pl.concat([diagnostics.frame(table, found.get(table, []), _label(question, kind)) for kind, found in kept.items()]) for table in diagnostics.TABLES}
+
+
+def _label(question: Question, kind: str) -> str:
+    return f"{question.name}_{kind}" if kind else question.name
 
 
 def _insert(con: Any, table: str, frame: pl.DataFrame) -> None:
@@ -193,28 +257,37 @@ def _remember(con: Any, question: Question, run_id: str, instant: datetime) -> N
     )
 
 
-# Population stability index from which the scores' distribution counts as moved: 0.25 is the usual mark of a major shift.
-DRIFTED = 0.25
+def _drift(con: Any, question: Question, frames: Frames, model: Any, as_of: date) -> pl.DataFrame:
+    """What moved, with the columns of `scores.model_drift`: features since training, scores since the scoring before, outcomes since they were foreseen."""
+    name, found = question.name, []
+    before = con.execute("SELECT max(as_of) FROM scores.score_history WHERE model = ? AND as_of < ?", [name, as_of]).fetchone()[0]
+    if before is not None:
+        old = con.execute("SELECT score FROM scores.score_history WHERE model = ? AND as_of = ?", [name, before]).pl()["score"].drop_nulls().to_numpy()
+        new = con.execute(f"SELECT score FROM scores.{name}").pl()["score"].drop_nulls().to_numpy()
+        index = drift.stability_index(old, new)
+        if index is not None:
+            found.append({"model": name, "kind": "score", "subject": "score", "value": index, "threshold": drift.DRIFTED, "is_drifted": index >= drift.DRIFTED, "against": before, "n": len(new)})
+    if question.rows is not None:
+        today = question.rows(frames, as_of)
+        for kind, part in question.parts(model).items():
+            rows = drift.of_features(getattr(part, "baseline", {}), today[kind]) if kind in today else []
+            found += [{**row, "model": _label(question, kind), "n": today[kind].height} for row in rows]
+        found += _outcome_drift(con, question, frames, model)
+    schema = {"model": pl.String, "kind": pl.String, "subject": pl.String, "value": pl.Float64, "threshold": pl.Float64, "is_drifted": pl.Boolean, "against": pl.Date, "n": pl.Int64}
+    labels = [diagnostics.words(row["subject"]) for row in found]
+    return pl.DataFrame(found, schema=schema).with_columns(pl.lit(name).alias("part"), pl.lit(as_of).alias("as_of"), pl.Series("label", labels, dtype=pl.String))
 
 
-def _drift(con: Any, model: str, as_of: date) -> list[str]:
-    """Sentences about what moved against the latest earlier scoring of the same model; empty when nothing did."""
-    before = con.execute("SELECT max(as_of) FROM scores.score_history WHERE model = ? AND as_of < ?", [model, as_of]).fetchone()[0]
-    if before is None:
+def _outcome_drift(con: Any, question: Question, frames: Frames, model: Any) -> list[dict[str, Any]]:
+    """Scores of the latest date whose outcome is known now, beside that outcome."""
+    kinds = {getattr(part, "measured_as", None) for part in question.parts(model).values()}
+    scored = {day for (day,) in con.execute("SELECT DISTINCT as_of FROM scores.score_history WHERE model = ? AND NOT is_fallback", [question.name]).fetchall()}
+    known = [day for day in question.outcome_dates(frames) if day in scored]
+    if not known or len(kinds) != 1 or None in kinds:
         return []
-    old = con.execute("SELECT score FROM scores.score_history WHERE model = ? AND as_of = ?", [model, before]).pl()["score"].drop_nulls().to_numpy()
-    new = con.execute(f"SELECT score FROM scores.{model}").pl()["score"].drop_nulls().to_numpy()
-    index = stability_index(old, new)
-    if index is None or index < DRIFTED:
-        return []
-    return [f"the distribution of {model} scores moved since {before} (population stability index {index:.2f}, {DRIFTED} is a major shift)"]
-
-
-def stability_index(old: Any, new: Any) -> float | None:
-    """Population stability index of two samples over the old one's deciles; None with fewer than 100 values in either."""
-    import numpy as np
-    if len(old) < 100 or len(new) < 100:
-        return None
-    edges = np.unique(np.quantile(old, np.arange(1, 10) / 10))
-    a, b = (np.bincount(np.searchsorted(edges, v, side="right"), minlength=len(edges) + 1) / len(v) + 1e-4 for v in (old, new))
-    return float(np.sum((b - a) * np.log(b / a)))
+    day = max(known)
+    said = con.execute("SELECT entity_id, score FROM scores.score_history WHERE model = ? AND as_of = ? AND NOT is_fallback AND score IS NOT NULL", [question.name, day]).pl()
+    happened = pl.concat([rows.select(pl.col(question.entity).alias("entity_id"), pl.col("label").cast(pl.Float64)) for rows in question.rows(frames, day).values()]).drop_nulls()
+    both = said.join(happened, on="entity_id")
+    row = drift.of_outcomes(kinds.pop(), both["score"].to_numpy(), both["label"].to_numpy())
+    return [] if row is None else [{**row, "model": question.name, "against": day, "n": both.height}]

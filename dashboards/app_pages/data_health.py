@@ -13,8 +13,6 @@ SOURCES = {"source": Column("Source"), "source_type": Column("Type"), "extracted
 QUARANTINE = {"source": Column("Source"), "entity": Column("Entity"), "field": Column("Field"), "reason": Column("Reason"), "rows": Column("Rows", "count"), "first_seen_at": Column("First seen (UTC)", "instant")}
 CHECKS = {"check_name": Column("Check"), "subject": Column("Subject"), "severity": Column("Severity"), "is_passed": Column("Met", "flag"), "failing_rows": Column("Failing rows", "count"), "detail": Column("Detail"),
           "checked_at": Column("Checked (UTC)", "instant")}
-JUDGED = {"model": Column("Model", "words"), "candidate": Column("Candidate", "words"), "cut_off": Column("Judged from", "date"), "metric": Column("Measure", "words"), "value": Column("Value", "decimal"), "lower": Column("Lower", "decimal"),
-          "upper": Column("Upper", "decimal"), "n": Column("Observations", "count"), "is_published": Column("Published", "flag"), "verdict": Column("Verdict")}
 RESTATED = {"period": Column("Month", "date"), "metric": Column("Metric", "words"), "variant": Column("Variant", "words"), "old_value": Column("Published", "decimal"), "new_value": Column("Now", "decimal"),
             "unit": Column("Unit", "words"), "cause": Column("Cause", "words"), "reason": Column("Reason"), "restated_at": Column("Changed (UTC)", "instant")}
 STATES = {"published": "success", "unchanged": "success", "running": "info", "blocked": "error", "failed": "error"}
@@ -40,12 +38,6 @@ def body() -> None:
     checks()
     st.subheader("Restated numbers", anchor=False)
     restated()
-    st.subheader("How the scores were judged", anchor=False)
-    judged = queries.models()
-    if judged.is_empty():
-        frame.empty("No score has been judged yet.", "“rapport model list” says what is missing.")
-    else:
-        tables.table(judged, JUDGED)
 
 
 def last_run() -> None:

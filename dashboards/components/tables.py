@@ -17,7 +17,7 @@ from dashboards.components import format as shown
 from dashboards.components.text import safe
 
 PLAIN_ROWS = 25    # up to here a table is drawn whole, as text that can be read on a phone and copied; above it scrolls and sorts
-_NUMBERS = ("change", "measured", "count", "share", "currency", "decimal", "days", "hours", "seconds", "ratio")
+_NUMBERS = ("change", "measured", "count", "share", "currency", "decimal", "days", "hours", "seconds", "ratio", "ratio3")
 _DATES = ("date", "month", "instant")
 # A spreadsheet runs a cell that begins so; the wide forms are what some of them turn into the narrow ones.
 _FORMULA = r"^\s*[=+\-@\t\r\n\x00＝＋－＠]|^[\t\r\n]"
@@ -25,7 +25,7 @@ _FORMULA = r"^\s*[=+\-@\t\r\n\x00＝＋－＠]|^[\t\r\n]"
 
 @dataclass(frozen=True)
 class Column:
-    """How a column is shown: its heading in plain words and its kind (`text`, `words`, `count`, `share`, `currency`, `decimal`, `days`, `seconds`, `date`, `month`, `instant`, `flag`; `change` is a share with its sign, `measured` a value in the unit that the row's `unit` names)."""
+    """How a column is shown: its heading in plain words and its kind (`text`, `words`, `count`, `share`, `currency`, `decimal`, `ratio3` (a measure with three digits), `days`, `seconds`, `date`, `month`, `instant`, `flag`; `change` is a share with its sign, `measured` a value in the unit that the row's `unit` names)."""
 
     label: str
     kind: str = "text"
@@ -43,6 +43,8 @@ def table(rows: pl.DataFrame, columns: Mapping[str, Column], currency: str = "")
 def _cell(value: Any, kind: str, currency: str) -> str:
     if value is None or value == "":
         return shown.NOTHING
+    if kind == "ratio3":
+        return f"{float(value):,.3f}"
     if kind == "decimal":
         return f"{float(value):,.2f}"
     if kind == "text":
@@ -78,7 +80,7 @@ def _scrolling(rows: pl.DataFrame, columns: Mapping[str, Column], currency: str)
     kinds = st.column_config
     config: dict[str, Any] = {}
     for name, column in columns.items():
-        if column.kind in ("count", "measured", "decimal", "days", "hours", "ratio", "seconds"):
+        if column.kind in ("count", "measured", "decimal", "days", "hours", "ratio", "ratio3", "seconds"):
             config[name] = kinds.NumberColumn(column.label, format="localized")
         elif column.kind in ("share", "change"):
             config[name] = kinds.NumberColumn(column.label, format="percent")

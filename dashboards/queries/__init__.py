@@ -7,15 +7,32 @@ Belongs here: reading and shaping rows for a page, one module a subject. Does no
 from dashboards.queries.customers import best_customers, customer, customer_scores, customer_segments, find_customers, timeline
 from dashboards.queries.door import has, home, last_run, per_snapshot, pinned, sees_personal_data, snapshot_id, viewer
 from dashboards.queries.funnels import Story, filterable, funnel_story, step_names
-from dashboards.queries.health import checks, health, models, quarantine, restated, sources
+from dashboards.queries.health import checks, health, quarantine, restated, sources
+from dashboards.queries.models import (
+    LEADING,
+    MEASURES,
+    against_naive,
+    card_fields,
+    judged_models,
+    model_card,
+    model_comparisons,
+    model_drift,
+    model_measures,
+    model_rows,
+    model_verdict,
+)
 from dashboards.queries.numbers import HEADLINE, choices, cost_by_channel, deal_stages, definitions, mature_range, metric, pipelines, retention, settings, where_text
 from dashboards.queries.sales import durations, forecasts, has_deals, movement, newest_day, performance, pipeline_on, target_metrics, targets
 from dashboards.queries.segments import save_segment, saved_segments, segment_answer, segment_content, segment_members
 
 __all__ = [
     "HEADLINE",
+    "LEADING",
+    "MEASURES",
     "Story",
+    "against_naive",
     "best_customers",
+    "card_fields",
     "checks",
     "choices",
     "cost_by_channel",
@@ -33,10 +50,16 @@ __all__ = [
     "has_deals",
     "health",
     "home",
+    "judged_models",
     "last_run",
     "mature_range",
     "metric",
-    "models",
+    "model_card",
+    "model_comparisons",
+    "model_drift",
+    "model_measures",
+    "model_rows",
+    "model_verdict",
     "movement",
     "newest_day",
     "per_snapshot",

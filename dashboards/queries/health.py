@@ -1,4 +1,4 @@
-"""Where the numbers come from: sources, checks, quarantine, how models were judged."""
+"""Where the numbers come from: sources, checks, quarantine."""
 
 from __future__ import annotations
 
@@ -42,14 +42,6 @@ def quarantine(reading: warehouse.Reading) -> pl.DataFrame:
     if not has(reading, "ops.quarantine_summary"):
         return pl.DataFrame()
     return reading.con.execute("SELECT * FROM ops.quarantine_summary ORDER BY rows DESC, source, entity, field, reason").pl()
-
-
-@per_snapshot
-def models(reading: warehouse.Reading) -> pl.DataFrame:
-    """How each score was judged: the evaluation rows of the registry."""
-    if not has(reading, "scores.model_evaluations"):
-        return pl.DataFrame()
-    return reading.con.execute("SELECT * FROM scores.model_evaluations ORDER BY model, candidate, cut_off, metric").pl()
 
 
 @per_snapshot

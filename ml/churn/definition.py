@@ -46,12 +46,14 @@ class Definition:
 
 ORDERS = Definition(
     "orders",
-    Task("churn of buyers", "label", "days_since_last_order", "recency", (*BEHAVIOUR, "no_purchase_log_odds"), own_score="no_purchase_log_odds"),
+    Task("churn of buyers", "label", "days_since_last_order", "recency", (*BEHAVIOUR, "no_purchase_log_odds"), own_score="no_purchase_log_odds",
+         groups=("customer_type", "country_code", "acquisition_channel", "days_since_first_order", "purchase_days_365d_count", "value_365d_amount")),
     "Customers who bought in the last 365 days and have no running subscription. Churned: no order within the churn window after the as-of day.",
 )
 CONTRACTS = Definition(
     "contract",
-    Task("churn of subscribers", "label", "subscription_tenure_days", "tenure", CONTRACT, ("subscription_plan", "subscription_interval")),
+    Task("churn of subscribers", "label", "subscription_tenure_days", "tenure", CONTRACT, ("subscription_plan", "subscription_interval"),
+         groups=("subscription_plan", "subscription_interval", "country_code", "acquisition_channel", "subscription_tenure_days", "mrr_amount")),
     "Customers with a running subscription. Churned: no subscription runs at the end of the churn window after the as-of day.",
 )
 READINGS = (ORDERS, CONTRACTS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import polars as pl
 
 from ml.churn.definition import READINGS
-from ml.churn.model import ChurnModel
+from ml.churn.model import ChurnModel, with_rhythm
 from ml.churn.score import score
 from ml.churn.train import train
 from ml.question import Frames, Question
@@ -21,6 +23,11 @@ def _score(frames: Frames, model: ChurnModel) -> pl.DataFrame:
     return score(model, frames.customers, calendar, frames.forecasts([calendar.scoring_date], True))
 
 
+def _rows(frames: Frames, as_of: date) -> dict[str, pl.DataFrame]:
+    there = with_rhythm(frames.customers.filter(pl.col("as_of_date") == as_of), frames.forecasts([as_of], True), frames.customer_calendar.horizon_days)
+    return {reading.kind: reading.population(there) for reading in READINGS}
+
+
 QUESTION = Question(
     name="churn",
     says=" ".join(reading.says for reading in READINGS),
@@ -29,4 +36,5 @@ QUESTION = Question(
     inputs=tuple(sorted({n for r in READINGS for n in (*r.task.numeric, *r.task.categorical)})),
     calendar=lambda frames: frames.customer_calendar,
     train=_train, score=_score, restore=ChurnModel.from_state, parts=lambda model: model.answers,
+    rows=_rows, outcome_dates=lambda frames: frames.customer_calendar.cut_offs,
 )  # fmt: skip

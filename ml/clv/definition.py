@@ -17,6 +17,8 @@ SAYS = (
 )
 # Judged are customers who could still be customers: buyers of the year before.
 FEWEST_REPEATERS = 50
+# Columns by which the evaluation is divided.
+GROUPS = ("customer_type", "country_code", "acquisition_channel", "days_since_first_order", "purchase_days_365d_count", "value_365d_amount")
 # A pace measured over a few days says little; it is taken as if it had lasted this long.
 SHORTEST_PACE_DAYS = 30
 

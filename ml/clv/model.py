@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ml.challenge import Latest
 from ml.clv.definition import SHORT_DAYS, YEAR_DAYS, same_rate_spend
 from ml.clv.purchases import PurchaseForecast
 
@@ -48,6 +49,23 @@ class ClvModel:
     intervals: ValueIntervals | None = None
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     training_rows: int = 0
+    diagnostics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    baseline: dict[str, dict[str, Any]] = field(default_factory=dict)
+    latest: Latest | None = None
+
+    measured_as = "value"
+
+    def predicted(self, rows: pl.DataFrame, as_of: date) -> np.ndarray:
+        """Expected value of rows over the short horizon, shape [n]."""
+        return self.forecast.predict(rows, as_of, SHORT_DAYS)["value"].to_numpy()
+
+    def contributions(self, rows: pl.DataFrame, as_of: date) -> tuple[float, dict[str, np.ndarray]]:
+        """Base and contributions, shape [n], to the logarithm of the value over 365 days; of the naive rule where that is shown."""
+        if self.forecast is None or self.is_fallback:
+            year = same_rate_spend(rows, YEAR_DAYS) * self.naive_year_level
+            return 0.0, {"value_365d_amount": np.log(np.maximum(year, np.finfo(float).tiny))}
+        base, parts = self.forecast.explained(rows, as_of, YEAR_DAYS)
+        return base + float(np.log(self.year_level / self.forecast.level)), parts
 
     def score(self, customers: pl.DataFrame, as_of: date) -> pl.DataFrame:
         """Columns score (365 days), predicted_90d, lower, upper (80 %), p_alive, expected_purchases (365 days), reasons, is_fallback, fallback_reason."""
@@ -74,14 +92,16 @@ class ClvModel:
         ends = []
         for begin in range(0, customers.height, CHUNK_ROWS):
             drawn = self.forecast.draw(customers[begin : begin + CHUNK_ROWS], as_of, YEAR_DAYS, DRAWS, seed=begin) * scale
-            ends.append(np.quantile(drawn, [0.5 - COVERAGE / 2, 0.5 + COVERAGE / 2], axis=0))
+            lower, upper, from_nothing = np.quantile(drawn, [0.5 - COVERAGE / 2, 0.5 + COVERAGE / 2, COVERAGE], axis=0)
+            # where no order at all is likely, an interval from nothing holds the coverage with less width
+            ends.append(np.where(lower > 0, [lower, upper], [np.zeros_like(lower), from_nothing]))
         lower, upper = np.hstack(ends) if ends else np.empty((2, 0))
         return lower, upper
 
     def state(self) -> dict[str, Any]:
         """Plain values from which `from_state` gives the same model."""
         rows = [{**row, "cut_off": str(row["cut_off"])} for row in self.evaluations]
-        kept = {**self.__dict__, "forecast": self.forecast.state() if self.forecast else None, "evaluations": rows}
+        kept = {**{name: value for name, value in self.__dict__.items() if name != "latest"}, "forecast": self.forecast.state() if self.forecast else None, "evaluations": rows}
         return {**kept, "intervals": [self.intervals.at, self.intervals.half] if self.intervals else None}
 
     @classmethod

@@ -11,7 +11,7 @@ model expects of the same customers, so that growth of the customer base is not 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -154,6 +154,18 @@ class PurchaseForecast:
         })  # fmt: skip
         return found if self.refinement is None else found.with_columns(pl.Series("value", self.refinement.apply(customers, found, days)))
 
+    def explained(self, customers: pl.DataFrame, as_of: date, days: int) -> tuple[float, dict[str, np.ndarray]]:
+        """Base and contributions, shape [n] each, on the scale of the logarithm of money: they add up to the logarithm of `value`."""
+        plain = replace(self, refinement=None, level=1.0).predict(customers, as_of, days)
+        parts = {"expected_purchases": _log(plain["expected_purchases"].to_numpy()), "mean_value_amount": _log(plain["mean_value"].to_numpy())}
+        base = float(np.log(self.level))
+        if self.refinement is not None:
+            more_base, more = self.refinement.explained(customers, plain, days)
+            base += more_base
+            for name, values in more.items():
+                parts[name] = parts.get(name, 0.0) + values
+        return base, parts
+
     def draw(self, customers: pl.DataFrame, as_of: date, days: int, draws: int, seed: int = 0) -> np.ndarray:
         """Simulated values over the next `days`, shape [draws, n], from each customer's own posterior."""
         rng = np.random.default_rng(seed)
@@ -199,6 +211,10 @@ class PurchaseForecast:
         """The forecast kept by `state`."""
         return cls(SeasonalClock(list(state["index"])), dict(state["buying"]), dict(state["spending"]) if state["spending"] else None, float(state["mean_value"]), float(state["level"]),
                    Refinement.from_state(state["refinement"]) if state["refinement"] else None)
+
+
+def _log(values: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(values, np.finfo(float).tiny))
 
 
 def _histories(customers: pl.DataFrame, clock: SeasonalClock, as_of: date) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ml.clv.definition import SAYS
+from datetime import date
+
+import polars as pl
+
+from ml.clv.definition import SAYS, judged
 from ml.clv.model import ClvModel
 from ml.clv.refinement import FEATURES
 from ml.clv.score import score
@@ -16,6 +20,11 @@ def _train(frames: Frames) -> ClvModel:
     return train(frames.customers, calendar, {"bg_nbd_gamma_gamma": frames.forecasts(dates, False), "seasonal_bg_nbd_gamma_gamma": frames.forecasts(dates, True)})
 
 
+def _rows(frames: Frames, as_of: date) -> dict[str, pl.DataFrame]:
+    there = judged(frames.customers.filter(pl.col("as_of_date") == as_of))
+    return {"": there.with_columns(pl.col("year_value_amount").alias("label"))}
+
+
 QUESTION = Question(
     name="clv",
     says=SAYS,
@@ -25,4 +34,5 @@ QUESTION = Question(
     inputs=tuple(sorted({"first_purchase_date", "last_purchase_date", *FEATURES} - {"mean_value_amount"})),
     calendar=lambda frames: frames.customer_calendar,
     train=_train, score=lambda frames, model: score(model, frames.customers, frames.customer_calendar), restore=ClvModel.from_state, parts=lambda model: {"": model},
+    rows=_rows, outcome_dates=lambda frames: frames.customer_calendar.year_cut_offs,
 )  # fmt: skip

@@ -82,6 +82,17 @@ class Refinement:
         """The refined value over `days`, shape [n]; a row's value does not depend on the rows beside it."""
         return self._moved(rows, found) * self.scales.get(days, 1.0)
 
+    def explained(self, rows: pl.DataFrame, found: pl.DataFrame, days: int) -> tuple[float, dict[str, np.ndarray]]:
+        """Base and contributions to the logarithm of the refined value, beyond the logarithm of the plain one."""
+        parts = self.space.scaled(_with_value(rows, found)) * np.asarray(self.weights) * SHARE_APPLIED
+        total = parts.sum(axis=1)
+        # where the factor is held back, every part is held back alike, so that they still add up
+        kept = np.divide(np.clip(total, -MOST_MOVED, MOST_MOVED), total, out=np.ones_like(total), where=np.abs(total) > MOST_MOVED)
+        named: dict[str, np.ndarray] = {"any_order_probability": LEAN * np.log(1 - found["no_purchase_probability"].to_numpy())}
+        for column, name in enumerate(self.space.source):
+            named[name] = named.get(name, 0.0) + parts[:, column] * kept
+        return float(np.log(self.scales.get(days, 1.0))), named
+
     def _moved(self, rows: pl.DataFrame, found: pl.DataFrame) -> np.ndarray:
         exponent = self.space.scaled(_with_value(rows, found)) @ np.asarray(self.weights) * SHARE_APPLIED
         return _leaned(found) * np.exp(np.clip(exponent, -MOST_MOVED, MOST_MOVED))

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ml import evaluation
-from ml.clv.definition import FEWEST_REPEATERS, NAIVE_NAME, SHORT_DAYS, YEAR_DAYS, judged, population, same_rate_spend
+from ml import diagnostics, drift, evaluation
+from ml.challenge import Latest
+from ml.clv.definition import FEWEST_REPEATERS, GROUPS, NAIVE_NAME, SHORT_DAYS, YEAR_DAYS, judged, population, same_rate_spend
 from ml.clv.model import COVERAGE, ClvModel, ValueIntervals
 from ml.clv.purchases import PurchaseForecast
-from ml.clv.refinement import Refinement
+from ml.clv.refinement import FEATURES, Refinement
 from ml.estimators import DegenerateDataError, SplitConformalInterval
 from ml.features import Calendar
 
@@ -74,8 +75,16 @@ def train(customers: pl.DataFrame, calendar: Calendar, forecasts: Forecasts) -> 
         verdict = judge.verdict(at_year if judge is year else candidate)
     forecast = replace(forecasts[candidate].get(today) or next(forecasts[n][today] for n in names if today in forecasts[n]), level=level)
     naive_level = short.naive_level(today)
+    shown = diagnostics.judged("value", [(c, short.truth[c], short.corrected(candidate, c)) for c in short.cut_offs if (candidate, c) in short.predicted],
+                               short.rows[short.cut_offs[-1]][0] if short.cut_offs else buyers.clear(), GROUPS)
+    counts = diagnostics.explained(lambda rows: forecast.explained(rows, today, calendar.horizon_days), buyers)
+    latest = None
+    if short.cut_offs and calendar.horizon_days == SHORT_DAYS and (candidate, short.cut_offs[-1]) in short.predicted:
+        last = short.cut_offs[-1]
+        latest = Latest(last, short.rows[last][0], short.truth[last], {name: short.corrected(name, last) for name in names if (name, last) in short.predicted})
     return ClvModel(forecast, not verdict.published, None if verdict.published else verdict.reason, candidate, verdict.reason, year_level,
-                    naive_level, year.naive_level(today, naive_level), year.intervals(at_year), rows, buyers.height)
+                    naive_level, year.naive_level(today, naive_level), year.intervals(at_year), rows, buyers.height,
+                    shown | counts, drift.remember(judged(buyers), FEATURES), latest)
 
 
 def refined(forecasts: dict[date, PurchaseForecast], customers: pl.DataFrame, calendar: Calendar, past: _Past) -> dict[date, PurchaseForecast]:

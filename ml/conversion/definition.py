@@ -14,7 +14,8 @@ FEATURES = (
     "interactions_14d_count", "days_since_last_interaction", "campaign_count", "campaign_response_count", "events_30d_count", "earlier_order_count",
     "earlier_lead_count", "season_sine", "season_cosine",
 )  # fmt: skip
-TASK = Task("conversion of leads", "label", "channel", "the rate of the lead's source", FEATURES, ("channel", "country_code"), naive_is_text=True, entity="lead_id")
+TASK = Task("conversion of leads", "label", "channel", "the rate of the lead's source", FEATURES, ("channel", "country_code"), naive_is_text=True, entity="lead_id",
+            groups=("channel", "country_code", "age_days", "has_campaign", "touch_count"))
 SAYS = (
     "Open leads that came in within the lead window. Reached: converted, deal won or first order within the lead window after the as-of day. "
     "Status and rating of a lead are not used: only their last value is kept, which is often set with the outcome."

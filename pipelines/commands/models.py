@@ -12,7 +12,7 @@ from data_contracts.environment import find_home
 from ml.registry import MODELS
 from pipelines.commands.options import FormatOption, HomeOption, OutputFormat, OutputOption
 
-model_app = typer.Typer(no_args_is_help=True, help="Trained models: list them, read a card, promote one or go back.")
+model_app = typer.Typer(no_args_is_help=True, help="Trained models: list them, read a card, explain a score, promote one or go back.")
 
 
 # Questions that are scored.
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(model: Which, home: HomeOption = None) -> None:
-    """Train a model now on the built warehouse and make it champion; `rapport score` uses it."""
+    """Train a model now on the built warehouse. It becomes champion, which `rapport score` uses, unless it learned nothing or is worse on the same people."""
     from data_contracts.errors import UsageError
     from ml import scoring
     from models import warehouse
@@ -40,8 +40,8 @@ def train(model: Which, home: HomeOption = None) -> None:
         calendar = question.calendar(frames)
         if calendar is None:
             raise UsageError("there is no history to learn from", remedy="Run `rapport run` with data first.")
-        trained = scoring.train(question, frames)
-        manifest = scoring.keep(place, question, trained, calendar)
+        _, manifest, decision = scoring.train_again(place, question, frames)
+        PROGRESS.detail(decision.reason)
         for kind, part in manifest["parts"].items():
             PROGRESS.detail(f"{kind}: {part['candidate']}, {part['verdict']}")
     print(manifest["model_id"])
@@ -107,6 +107,26 @@ def model_show(model: Which, form: FormatOption = OutputFormat.table, output: Ou
     card = Path(registry.__file__).parent / model.value / "card.md"
     rows.append({"field": "card", "value": card.read_text(encoding="utf-8")})
     emit(pl.DataFrame(rows), form.value, output)
+
+
+@model_app.command(name="explain")
+def model_explain(model: Which, entity_id: Annotated[str, typer.Argument(help="Customer or lead id, as in the score tables.")], form: FormatOption = OutputFormat.table, output: OutputOption = None,
+                  home: HomeOption = None) -> None:
+    """Why somebody has their score: every contribution with its sign, from base to sum, on the model's own scale (log-odds of a chance, logarithm of an amount)."""
+    from data_contracts.errors import UsageError
+    from ml import scoring
+    from models import warehouse
+    from pipelines.output import emit
+    place = find_home(home).require()
+    with warehouse.reading(place) as opened:
+        question, frames = scoring.QUESTIONS[model.value], scoring.open_frames(opened.con)
+        current = scoring.champion(place, question, frames)[0] if question.calendar(frames) is not None else None
+        found = scoring.explain(question, frames, current, entity_id) if current is not None else None
+    if found is None:
+        raise UsageError(f"no {model.value} model scores now", remedy="Run `rapport run` first.")
+    if found.is_empty():
+        raise UsageError(f"{entity_id!r} is not among those {model.value} is asked of", remedy=f"See scores.{model.value} for who is.")
+    emit(found, form.value, output, notes=["What went along with the outcome before; not what would change it."])
 
 
 @model_app.command(name="promote")

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
 import pytest
+from fixtures.leaving_customers import SCORING, STEP, TASK, customers, trained
 from scipy.special import expit
 
-from ml import explanations, probability
-from ml.probability import Blend, Line, Logistic, NaiveRule, Task, Trees, choose_line, fit_candidates, fit_line, restore, train
+from ml import explanations
+from ml.probability import Blend, Line, Logistic, NaiveRule, Trees, choose_line, fit_candidates, fit_line, restore, train
 from ml.published import Published
-
-TASK = Task("leaving", "label", "pause_days", "the pause", ("pause_days", "spent_amount", "noise"), ("plan",))
-FIRST, SCORING, STEP = date(2024, 1, 1), date(2026, 1, 1), 90
-
-
-def customers(signal: float, rows: int = 500, seed: int = 0, shift_at_end: float = 0.0) -> pl.DataFrame:
-    """Rows at cut-offs 90 days apart; `spent_amount` tells the outcome with strength `signal`, `pause_days` weakly."""
-    rng = np.random.default_rng(seed)
-    frames = []
-    for back in range(0, 8):
-        as_of = SCORING - timedelta(days=STEP * back)
-        spent, pause = rng.normal(size=rows), rng.exponential(30, rows)
-        odds = signal * spent + 0.005 * pause + (shift_at_end if back == 1 else 0.0)
-        label = (rng.random(rows) < expit(odds)).astype(int) if back else None
-        frames.append(pl.DataFrame({
-            "customer_id": [f"c{i}" for i in range(rows)], "as_of_date": as_of, "pause_days": pause, "spent_amount": np.where(rng.random(rows) < 0.1, np.nan, spent),
-            "noise": rng.normal(size=rows), "plan": rng.choice(["a", "b"], rows), "label": pl.Series(label if back else [None] * rows, dtype=pl.Int64),
-        }).with_columns(pl.col("spent_amount").fill_nan(None)))  # fmt: skip
-    return pl.concat(frames).sort("as_of_date", "customer_id")
-
-
-def trained(frame: pl.DataFrame) -> probability.Trained:
-    return train(TASK, frame, first=FIRST, scoring=SCORING, horizon=90, step=STEP)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from fixtures.feature_world import build_features, empty_world
 
 from data_contracts.environment import Home
 from data_contracts.errors import RapportError, UsageError
-from ml import registry, scoring
+from ml import drift, registry, scoring
 
 INSTANT = datetime(2026, 1, 1, 8)
 
@@ -144,6 +144,6 @@ def test_the_card_tells_inputs_cut_offs_and_verdict(scored):
 
 def test_moved_scores_are_noticed_and_steady_ones_are_not():
     rng = np.random.default_rng(0)
-    assert scoring.stability_index(rng.random(2_000), rng.random(2_000)) < 0.05
-    assert scoring.stability_index(rng.random(2_000), rng.random(2_000) ** 4) > scoring.DRIFTED
-    assert scoring.stability_index(rng.random(50), rng.random(50)) is None
+    assert drift.stability_index(rng.random(2_000), rng.random(2_000)) < 0.05
+    assert drift.stability_index(rng.random(2_000), rng.random(2_000) ** 4) > drift.DRIFTED
+    assert drift.stability_index(rng.random(50), rng.random(50)) is None

@@ -179,6 +179,9 @@ select
     spine.customer_id,
     spine.as_of_date,
     customers.customer_type,
+    {#- as they stand today: they divide evaluations, no model learns from them #}
+    customers.country_code,
+    customers.acquisition_channel,
     orders.first_date as first_purchase_date,
     orders.latest_date as last_purchase_date,
     cast(coalesce(orders.purchase_day_count, 0) as bigint) as purchase_day_count,

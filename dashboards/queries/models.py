@@ -1,0 +1,115 @@
+"""How each score was judged: verdicts, measures by cut-off, reliability, lift, subgroups, what counts, drift, cards.
+
+Reads the published `scores` tables as they are; a snapshot without one of them shows nothing there.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import polars as pl
+
+from dashboards.queries.door import has, per_snapshot
+from models import warehouse
+
+# What leads the charts of each kind of score, and what each measure is called.
+LEADING = {"probability": "roc_auc", "value": "normalised_gini"}
+MEASURES = {
+    "roc_auc": "Ranking (AUC)", "average_precision": "Average precision", "area_under_lift_curve": "Area under the gain curve", "brier_score": "Brier score", "log_loss": "Log loss",
+    "expected_calibration_error": "Calibration error", "normalised_gini": "Normalised Gini", "spearman": "Rank correlation (Spearman)", "total_bias": "Error of the total",
+    "decile_error": "Error of the deciles", "share_at_top_05": "Share in the top 5 %", "share_at_top_10": "Share in the top 10 %", "share_at_top_20": "Share in the top 20 %",
+    "calibration_gap": "Predicted minus observed",
+}
+
+
+@per_snapshot
+def judged_models(reading: warehouse.Reading) -> dict[str, str]:
+    """Models by name, with the words people use, those with an evaluation only."""
+    if not has(reading, "scores.model_evaluations"):
+        return {}
+    names = [name for (name,) in reading.con.execute("SELECT DISTINCT model FROM scores.model_evaluations ORDER BY model").fetchall()]
+    return {name: name.replace("_", " ").capitalize() if name != "clv" else "Lifetime value" for name in names}
+
+
+@per_snapshot
+def model_verdict(reading: warehouse.Reading, model: str) -> dict[str, Any]:
+    """Verdict, whether it is published, candidate that was judged, kind ("probability" or "value") and latest cut-off."""
+    rows = reading.con.execute("SELECT verdict, bool_or(is_published) AS is_published, max(cut_off) AS cut_off, count(*) FILTER (metric = 'normalised_gini') AS values_judged "
+                               "FROM scores.model_evaluations WHERE model = ? GROUP BY verdict", [model]).fetchone()
+    verdict, published, cut_off, values = rows
+    return {"verdict": verdict[:1].upper() + verdict[1:], "is_published": published, "cut_off": cut_off, "kind": "value" if values or model == "clv" else "probability"}
+
+
+@per_snapshot
+def model_measures(reading: warehouse.Reading, model: str) -> pl.DataFrame:
+    """Measures of every candidate at every cut-off: label, candidate, cut_off, value, lower, upper, n, is_published, is_naive."""
+    frame = reading.con.execute("SELECT metric, candidate, cut_off, value, lower, upper, n, is_published, candidate = 'naive_rule' AS is_naive FROM scores.model_evaluations "
+                                "WHERE model = ? AND cut_off IS NOT NULL ORDER BY cut_off DESC, metric, is_published DESC, candidate", [model]).pl()
+    return frame.with_columns(pl.col("metric").replace_strict(MEASURES, default=pl.col("metric").str.replace_all("_", " ")).alias("label"))
+
+
+@per_snapshot
+def model_rows(reading: warehouse.Reading, table: str, model: str) -> pl.DataFrame:
+    """The rows of one of the tables beside the measures (`reliability`, `lift`, `subgroups`, `importance`, `dependence`) for a model."""
+    if table not in ("reliability", "lift", "subgroups", "importance", "dependence") or not has(reading, f"scores.model_{table}"):
+        return pl.DataFrame()
+    frame = reading.con.execute(f"SELECT * FROM scores.model_{table} WHERE model = ?", [model]).pl()
+    if frame.is_empty():
+        return frame
+    if table in ("reliability", "lift"):
+        return frame.filter(pl.col("cut_off") == frame["cut_off"].max()).sort("bin")
+    if table == "subgroups":
+        return frame.with_columns(pl.col("metric").replace_strict(MEASURES, default=pl.col("metric")).alias("measure")).sort("measure", "dimension", "subgroup")
+    return frame.sort("importance", "feature", descending=[True, False]) if table == "importance" else frame.sort("feature", "bin")
+
+
+@per_snapshot
+def model_drift(reading: warehouse.Reading, model: str) -> pl.DataFrame:
+    """What was compared with before: kind, label, value, threshold, is_drifted, against; what moved most comes first."""
+    if not has(reading, "scores.model_drift"):
+        return pl.DataFrame()
+    return reading.con.execute("SELECT kind, label, value, threshold, is_drifted, against, n FROM scores.model_drift WHERE model = ? OR (model = part AND starts_with(?, model || '_')) "
+                               "ORDER BY is_drifted DESC, abs(value) DESC, label", [model, model]).pl()
+
+
+@per_snapshot
+def model_card(reading: warehouse.Reading, model: str) -> dict[str, Any] | None:
+    """What is written about the model that scores: id, trained_on, question, inputs, cut_offs, fingerprints, horizon."""
+    if not has(reading, "scores.model_cards"):
+        return None
+    found = reading.con.execute("SELECT model_id, trained_on, question, card FROM scores.model_cards WHERE model = ? OR starts_with(?, model || '_') ORDER BY length(model) DESC LIMIT 1", [model, model]).fetchone()
+    if found is None:
+        return None
+    return {**json.loads(found[3]), "model_id": found[0], "trained_on": found[1], "question": found[2]}
+
+
+@per_snapshot
+def model_comparisons(reading: warehouse.Reading, model: str) -> pl.DataFrame:
+    """Challengers and champions on the same people, newest first."""
+    if not has(reading, "scores.model_comparisons"):
+        return pl.DataFrame()
+    return reading.con.execute("SELECT compared_on, metric, champion, challenger, difference, lower, upper, n, is_promoted, reason FROM scores.model_comparisons WHERE model = ? ORDER BY compared_on DESC LIMIT 20", [model]).pl()
+
+
+def against_naive(measures: pl.DataFrame, metric: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The leading measure of the candidate that was judged and of the naive rule over the cut-offs, and what they are called."""
+    there = measures.filter(pl.col("metric") == metric)
+    published = there.filter("is_published")["candidate"].unique().to_list()
+    best = published or there.filter(~pl.col("is_naive")).sort("value", descending=True, nulls_last=True)["candidate"].to_list()[:1]
+    names = {**{name: "published model" if published else f"best candidate ({name.replace('_', ' ')})" for name in best}, "naive_rule": "naive rule"}
+    rows = there.filter(pl.col("candidate").is_in(list(names))).with_columns(pl.col("candidate").replace_strict(names, default=None, return_dtype=pl.String).alias("shown")).sort("cut_off")
+    return rows, tuple(dict.fromkeys(names.values()))
+
+
+def card_fields(card: dict[str, Any]) -> pl.DataFrame:
+    """A card as rows of field and value, in plain words."""
+    parts = card.get("parts") or {}
+    told = {
+        "Model": card["model_id"], "Trained on data up to": str(card["trained_on"]), "Horizon": f"{card.get('horizon_days')} days", "Cut-offs learned from": ", ".join(card.get("cut_offs") or []),
+        "Method": "; ".join(f"{name}: {part['candidate'].replace('_', ' ')} ({part['training_rows']:,} rows)" for name, part in parts.items()),
+        "Fields used": ", ".join(card.get("inputs") or []), "Fingerprint of the data": card.get("data_fingerprint") or "not kept", "Fingerprint of the artefact": str(card.get("sha256", ""))[:16],
+        "Warnings": "; ".join(text for part in parts.values() for text in part.get("warnings") or []) or "none",
+        "Limits": "Learned from the past of this company: a new price, product or market is not in it. Scores rank and foresee; they do not say what would change if you act.",
+    }
+    return pl.DataFrame({"field": list(told), "value": [str(v) for v in told.values()]})
