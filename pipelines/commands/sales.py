@@ -76,6 +76,8 @@ def register(app: typer.Typer) -> None:
 def _emit(opened: warehouse.Reading, rows: pl.DataFrame, form: OutputFormat, output: Path | None, notes: Sequence[str]) -> None:
     from models import analysis, analysis_sales
     from pipelines.output import emit
+    if not analysis_sales.has_deals(opened.con):
+        notes = [*notes, "the snapshot holds no deals: declare a source with deals, and pipeline_stages and deal_changes for their history"]
     last = f"amounts in {analysis.settings(opened.con)['reporting_currency']}; snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}"
     emit(analysis_sales.with_owner_names(opened.con, rows), form.value, output, notes=[*notes, last] if form is OutputFormat.table else [])
 
