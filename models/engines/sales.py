@@ -206,6 +206,23 @@ def stage_probabilities(
     return con.execute(text, params.values).pl()
 
 
+def stage_probabilities_of_days(
+    con: duckdb.DuckDBPyConnection, spec: PipelineSpec, days: list[tuple[date, datetime]], prior_deals: float = PRIOR_DEALS
+) -> duckdb.DuckDBPyRelation:
+    """``stage_probabilities`` just before each of several instants, given with the day that names it: one temporary table with as_of_date,
+    pipeline, stage, closed_deals, won_deals, probability."""
+    con.execute(
+        "CREATE OR REPLACE TEMPORARY TABLE stage_probabilities_of_days (as_of_date DATE, pipeline VARCHAR, stage VARCHAR, "
+        "closed_deals BIGINT, won_deals BIGINT, probability DOUBLE)"
+    )
+    for day, moment in days:
+        params = Parameters()
+        text = stage_probabilities_cte(spec, params.bind(moment), prior_deals, params)
+        named = params.bind(day)
+        con.execute(f"INSERT INTO stage_probabilities_of_days WITH {text} SELECT {named}, * FROM learned", params.values)
+    return con.table("stage_probabilities_of_days")
+
+
 def weighted_pipeline_sql(
     spec: PipelineSpec, day: date | datetime, basis: str = "learned", prior_deals: float = PRIOR_DEALS
 ) -> tuple[str, dict[str, Any]]:

@@ -1,6 +1,6 @@
 {#
     Days at whose start behaviour is frozen. Customers: the scoring date, then cut-offs one churn window apart, and one and two years
-    back for the value of a whole year. Leads: a third of the lead window apart, because a lead is young only once.
+    back for the value of a whole year. Leads and deals: a third of the lead window apart, because both are young only once.
     The scoring date is the local day of the watermark; a day is known once it is over.
 #}
 {%- set customer_steps = range(0, 9) -%}
@@ -22,6 +22,8 @@ starts as (
     ) as begun
     union all
     select 'lead' as subject, min(created_date) as first_date from {{ ref('fct_leads') }}
+    union all
+    select 'deal' as subject, min(created_date) as first_date from {{ ref('fct_deals') }}
 ),
 
 steps as (
@@ -33,10 +35,13 @@ steps as (
     select 'customer' as subject, cast({{ add_days('scoring_date', year * -365) }} as date) as as_of_date, customer_horizon as horizon_days, false as is_step from bounds
     union all
     {% endfor -%}
+    {% for subject in ['lead', 'deal'] -%}
+    {% set is_last_subject = loop.last -%}
     {% for step in lead_steps -%}
-    select 'lead' as subject, cast({{ add_days('scoring_date', '-' ~ step ~ ' * greatest(1, lead_horizon // 3)') }} as date) as as_of_date, lead_horizon as horizon_days, true as is_step from bounds
-    {% if not loop.last %}union all
+    select '{{ subject }}' as subject, cast({{ add_days('scoring_date', '-' ~ step ~ ' * greatest(1, lead_horizon // 3)') }} as date) as as_of_date, lead_horizon as horizon_days, true as is_step from bounds
+    {% if not (loop.last and is_last_subject) %}union all
     {% endif -%}
+    {% endfor -%}
     {% endfor %}
 ),
 

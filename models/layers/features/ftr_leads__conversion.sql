@@ -1,6 +1,6 @@
 {#
     What was known of an open lead at the start of the as-of day. Status and rating are left out: a source keeps only their last value, which
-    is often set when the lead is won. A lead counts as reached by its conversion, a won deal or a first order, whichever comes first.
+    is often set when the lead is won. The organisation is the one known on that day: most leads get one by being converted. A lead counts as reached by its conversion, a won deal or a first order, whichever comes first.
 #}
 with dates as (
     select * from {{ ref('ftr_as_of_dates') }} where subject = 'lead'
@@ -84,6 +84,21 @@ orders as (
     group by open_leads.as_of_date, open_leads.lead_id
 ),
 
+organisations as (
+    select
+        open_leads.as_of_date,
+        open_leads.lead_id,
+        {{ local_date('greatest(people.valid_from, organisations.valid_from)') }} as latest_date,
+        coalesce(organisations.employee_count, people.employee_count) as employee_count
+    from open_leads
+    join {{ ref('customers_history') }} as people
+        on people.customer_id = open_leads.customer_id and people.valid_from < open_leads.starts_at
+        and (people.valid_to is null or people.valid_to >= open_leads.starts_at)
+    left join {{ ref('customers_history') }} as organisations
+        on organisations.customer_id = people.organisation_id and organisations.valid_from < open_leads.starts_at
+        and (organisations.valid_to is null or organisations.valid_to >= open_leads.starts_at)
+),
+
 earlier as (
     select open_leads.as_of_date, open_leads.lead_id, count(*) as earlier_lead_count
     from open_leads
@@ -99,7 +114,7 @@ select
     coalesce(open_leads.country_code, 'unknown') as country_code,
     {{ days_between('open_leads.created_date', 'open_leads.as_of_date') }} as age_days,
     case when open_leads.campaign_id is not null then 1 else 0 end as has_campaign,
-    open_leads.employee_count,
+    organisations.employee_count,
     coalesce(touchpoints.touch_count, 0) as touch_count,
     coalesce(touchpoints.touches_14d_count, 0) as touches_14d_count,
     coalesce(touchpoints.touch_channel_count, 0) as touch_channel_count,
@@ -115,9 +130,10 @@ select
     sin(2 * pi() * extract(doy from open_leads.as_of_date) / 365.25) as season_sine,
     cos(2 * pi() * extract(doy from open_leads.as_of_date) / 365.25) as season_cosine,
     greatest(
-        open_leads.created_date, touchpoints.latest_date, activities.latest_date, campaigns.latest_date, events.latest_date, orders.latest_date
+        open_leads.created_date, touchpoints.latest_date, activities.latest_date, campaigns.latest_date, events.latest_date, orders.latest_date,
+        organisations.latest_date
     ) as latest_evidence_date
 from open_leads
-{% for block in ['touchpoints', 'activities', 'campaigns', 'events', 'orders', 'earlier'] -%}
+{% for block in ['touchpoints', 'activities', 'campaigns', 'events', 'orders', 'organisations', 'earlier'] -%}
 left join {{ block }} on {{ block }}.lead_id = open_leads.lead_id and {{ block }}.as_of_date = open_leads.as_of_date
 {% endfor %}

@@ -13,7 +13,6 @@ select
     leads.channel,
     leads.country_code,
     leads.campaign_id,
-    organisations.employee_count,
     leads.created_at,
     leads.created_date,
     leads.disqualified_at,
@@ -25,4 +24,3 @@ from {{ ref('fct_leads') }} as leads
 left join deals on deals.lead_id = leads.lead_id
 left join converted on converted.deal_id = leads.converted_deal_id
 left join {{ ref('dim_customers') }} as customers on customers.customer_id = leads.customer_id
-left join {{ ref('dim_customers') }} as organisations on organisations.customer_id = coalesce(customers.organisation_id, customers.customer_id)
