@@ -18,7 +18,7 @@ FEATURES = (
 )  # fmt: skip
 TASK = Task("winning of deals", "label", "stage_win_rate", "the win rate of the deal's stage", FEATURES, ("stage", "pipeline", "channel"), entity="deal_id")
 SAYS = (
-    "Open deals. Won: closed as won within the lead window after the as-of day. Stage, amount, expected close and owner count as they were logged before that day; "
+    "Open deals. Won: a deal that closes within the lead window after the as-of day closes as won, as in the win rate; deals still open then are not learned from. Stage, amount, expected close and owner count as they were logged before that day; "
     "where a source logs no changes they are not used, because what it tells today is often set with the outcome."
 )
 
@@ -26,11 +26,11 @@ SAYS = (
 def read_deals(con: Any) -> pl.DataFrame:
     """Open deals with the outcome where known, by as-of date and deal."""
     return con.execute(
-        "SELECT states.*, outcomes.is_won_in_window FROM features.ftr_deals__state AS states "
+        "SELECT states.*, outcomes.is_won FROM features.ftr_deals__state AS states "
         "LEFT JOIN features.ftr_deals__outcomes AS outcomes USING (deal_id, as_of_date) ORDER BY as_of_date, deal_id"
     ).pl()
 
 
 def population(frame: pl.DataFrame) -> pl.DataFrame:
     """Open deals with the label where the outcome is known. Before any deal closed, a stage is worth as much as any other."""
-    return frame.with_columns(pl.col("is_won_in_window").cast(pl.Int64).alias("label"), pl.col("stage_win_rate").fill_null(0.5))
+    return frame.with_columns(pl.col("is_won").cast(pl.Int64).alias("label"), pl.col("stage_win_rate").fill_null(0.5))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from fixtures.feature_world import build_features, empty_world
+from fixtures.feature_world import build_features, empty_world, rendered
 
 from ml import features
 
@@ -28,7 +28,7 @@ def a_small_company():
     con.execute("INSERT INTO marts.fct_order_lines SELECT who, on_day, 'x', 'c' || v % 4, true FROM happened")
     for k, rows in enumerate((
         "fct_refunds SELECT who, on_day, 1", "fct_tickets SELECT who, on_day, NULL", "fct_survey_responses SELECT who, on_day, 'csat', 4, true",
-        "fct_activities SELECT who, on_day, true", "fct_touchpoints SELECT who, on_day, 'email'", "fct_campaign_members SELECT who, on_day, NULL, NULL, true",
+        "fct_activities SELECT who, on_day, true, NULL", "fct_touchpoints SELECT who, on_day, 'email'", "fct_campaign_members SELECT who, on_day, NULL, NULL, true, strftime(on_day, '%Y-%m'), v % 3 = 0, CASE WHEN v % 3 > 0 THEN on_day END",
         "fct_subscriptions SELECT who, on_day, NULL, NULL, NULL, NULL",
     )):  # fmt: skip
         con.execute(f"INSERT INTO marts.{rows} FROM happened WHERE k = {k % 5}")
@@ -81,6 +81,33 @@ def test_features_of_a_past_day_are_the_same_when_later_facts_are_deleted(compan
     assert before.equals(after)
 
 
+def test_what_was_known_of_a_campaigns_members_is_the_same_when_later_facts_are_deleted(company):
+    began = company.execute("SELECT DISTINCT as_of_date FROM features.ftr_contacts__assigned WHERE campaign_id IS NOT NULL ORDER BY 1").fetchall()[12][0]
+    query = f"SELECT * EXCLUDE (is_complete) FROM features.ftr_contacts__assigned WHERE as_of_date = DATE '{began}' ORDER BY contact_id"
+    before = company.execute(query).pl()
+    world = a_small_company()
+    for table, column in (("fct_orders", "ordered_date"), ("fct_subscriptions", "started_date")):
+        world.execute(f"DELETE FROM marts.{table} WHERE {column} >= ?", [began])
+    # who is in the campaign is told by the campaign itself; later campaigns are gone
+    world.execute("DELETE FROM marts.fct_campaign_members WHERE delivered_date >= ? AND campaign_id <> strftime(CAST(? AS DATE), '%Y-%m')", [began, began])
+    build_features(world)
+    assert before.height > 10 and before["is_contacted"].n_unique() == 2
+    assert before.equals(world.execute(query).pl())
+
+
+@pytest.mark.parametrize("column", ["days.ordered_date", "members.delivered_date", "subs.started_date"])
+def test_a_block_of_what_was_known_of_members_shifted_into_the_future_is_found_out(company, column):
+    def shifted(text: str) -> str:
+        changed = text.replace(f"{column} < spine.as_of_date", f"{column} <= spine.as_of_date", 1)
+        assert changed != text
+        return changed
+
+    ahead = "SELECT count(*) FROM features.ftr_contacts__assigned WHERE latest_evidence_date >= as_of_date"
+    assert company.execute(ahead).fetchone()[0] == 0
+    company.execute(f"CREATE OR REPLACE TEMP TABLE shifted AS {rendered('ftr_contacts__assigned', shifted)}")
+    assert company.execute(ahead.replace("features.ftr_contacts__assigned", "shifted")).fetchone()[0] > 0
+
+
 def test_counts_equal_a_recount_in_plain_python(company):
     orders = company.execute("SELECT customer_id, ordered_date, CAST(net_amount_reporting AS DOUBLE) FROM marts.fct_orders").fetchall()
     rows = features.read_customers(company).sample(40, seed=1).to_dicts()
@@ -123,6 +150,17 @@ def test_a_lead_that_was_reached_or_given_up_is_not_open_any_more():
     build_features(con)
     today = features.read_leads(con).filter(pl.col("as_of_date") == day(WATERMARK).date())
     assert sorted(today["lead_id"]) == ["open", "won_today"]
+
+
+def test_a_leads_organisation_is_the_one_it_had_that_day_and_not_the_one_its_conversion_gave_it():
+    con = empty_world(WATERMARK)
+    con.execute("INSERT INTO marts.dim_customers VALUES ('early', 'person', false, 'firm', NULL, NULL), ('late', 'person', false, 'firm', NULL, NULL), ('firm', 'organisation', false, NULL, 50, NULL)")
+    con.execute("INSERT INTO marts.customers_history VALUES ('firm', NULL, 50, '2025-01-01', NULL), ('early', 'firm', NULL, '2025-10-01', NULL), ('late', 'firm', NULL, '2025-12-20', NULL)")
+    for lead, converted in (("early", None), ("late", "2025-12-20")):
+        con.execute("INSERT INTO marts.fct_leads VALUES (?, ?, 'web', 'DE', NULL, '2025-11-15', '2025-11-15', ?, NULL, NULL)", [lead, lead, converted])
+    build_features(con)
+    known = dict(features.read_leads(con).filter(pl.col("as_of_date") == day("2025-12-02").date()).select("lead_id", "employee_count").iter_rows())
+    assert known == {"early": 50, "late": None}
 
 
 def test_a_space_reads_unknowns_levels_and_amounts_it_has_not_seen():

@@ -1,0 +1,28 @@
+"""When customers stop as a question of the score layer. Holds no formula."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from ml.churn_timing.definition import HORIZONS, READINGS, read_customers
+from ml.churn_timing.model import TimingModel
+from ml.churn_timing.train import train
+from ml.question import Frames, Question
+
+
+def _score(frames: Frames, model: TimingModel) -> pl.DataFrame:
+    calendar = frames.customer_calendar
+    return model.score(frames.of(read_customers).filter(pl.col("as_of_date") == calendar.scoring_date), calendar.horizon_days)
+
+
+QUESTION = Question(
+    name="churn_timing",
+    says=" ".join(reading.says for reading in READINGS),
+    entity="customer_id",
+    columns="customer_id VARCHAR, model_id VARCHAR, as_of DATE, kind VARCHAR, score DOUBLE, lower DOUBLE, upper DOUBLE, median_days DOUBLE, "
+            + ", ".join(f"still_{day}d DOUBLE" for day in HORIZONS) + ", reasons VARCHAR[], is_fallback BOOLEAN, fallback_reason VARCHAR",
+    inputs=tuple(sorted({n for r in READINGS for n in (*r.task.numeric, *r.task.categorical)})),
+    calendar=lambda frames: frames.customer_calendar,
+    train=lambda frames: train(frames.of(read_customers), frames.customer_calendar),
+    score=_score, restore=TimingModel.from_state, parts=lambda model: model.answers,
+)  # fmt: skip

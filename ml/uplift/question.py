@@ -1,0 +1,22 @@
+"""Uplift as a question of the score layer. Holds no formula."""
+
+from __future__ import annotations
+
+from ml.question import Question
+from ml.uplift.definition import FEATURES, SAYS, read_customers, read_members
+from ml.uplift.model import UpliftModel
+from ml.uplift.train import train
+
+QUESTION = Question(
+    name="uplift",
+    says=SAYS,
+    entity="customer_id",
+    columns="customer_id VARCHAR, model_id VARCHAR, as_of DATE, score DOUBLE, lower DOUBLE, upper DOUBLE, chance_without_contact DOUBLE, reasons VARCHAR[], is_fallback BOOLEAN, "
+            "fallback_reason VARCHAR",
+    inputs=FEATURES,
+    calendar=lambda frames: frames.customer_calendar,
+    train=lambda frames: train(frames.of(read_members)),
+    score=lambda frames, model: model.score(frames.of(read_customers)),
+    restore=UpliftModel.from_state, parts=lambda model: {"": model},
+    more={"uplift_curve": ("model_id VARCHAR, as_of DATE, share DOUBLE, gain DOUBLE, lower DOUBLE, upper DOUBLE, random DOUBLE", lambda model: model.curve_frame())},
+)  # fmt: skip

@@ -1,0 +1,98 @@
+"""Learn, cross-fitted, who is changed by contact, and whether that can be told at all. Holds no table of results (`model.py`)."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.special import expit
+from scipy.stats import norm
+from threadpoolctl import threadpool_limits
+
+from ml.estimators.uplift import GRID, Effects, doubly_robust_scores, effects
+from ml.probability import Logistic
+from ml.uplift.definition import FEATURES, TASK, refusal, with_share
+from ml.uplift.model import UpliftModel
+
+FOLDS = 5
+RESAMPLES = 300
+BANDS = 5
+COVERAGE = 0.8
+
+
+@threadpool_limits.wrap(limits=1)   # threads wait for each other longer than they work on a dozen columns
+def train(members: pl.DataFrame) -> UpliftModel:
+    """Learn from members of both groups.
+
+    Two penalised logistic regressions, one a group, are fitted on the customers of all folds but one and applied to that one; folds are of
+    whole customers. The published ranking must have a Qini coefficient whose interval lies above 0; else the average effect stands for all.
+    """
+    members = with_share(members)
+    reason = refusal(members)
+    if reason is not None:
+        return UpliftModel(None, None, True, reason, verdict=reason, training_rows=members.height)
+    treated, outcome, share = (members[name].cast(pl.Float64).to_numpy() for name in ("is_contacted", "has_ordered", "share"))
+    customers = members["customer_id"]
+    fold = customers.map_elements(lambda c: zlib.crc32(c.encode()) % FOLDS, return_dtype=pl.Int64).to_numpy()
+    one, zero = np.empty(members.height), np.empty(members.height)
+    for number in range(FOLDS):
+        there = fold == number
+        for side, into in ((1, one), (0, zero)):
+            into[there] = expit(_fit(members.filter(pl.Series(~there & (treated == side)))).log_odds(members.filter(pl.Series(there))))
+    told = doubly_robust_scores(treated, outcome, share, one, zero)
+    found = effects(told, one - zero, customers.to_numpy(), resamples=RESAMPLES)
+    final = {side: _fit(members.filter(pl.Series(treated == side))) for side in (1, 0)}
+    slope, shift = np.polyfit(one - zero, told, 1) if np.ptp(one - zero) > 0 else (0.0, float(told.mean()))
+    is_told = found.qini[1] > 0 and slope > 0
+    verdict = _words(found, is_told, int(members["window_days"][0]))
+    effect = shift + slope * (one - zero)
+    return UpliftModel(
+        final[1], final[0], not is_told, None if is_told else verdict, [float(shift), float(slope)], list(found.average), _bands(effect, told),
+        [[float(g), *(float(v) for v in found.curve[:, i]), float(g * found.average[0])] for i, g in enumerate(GRID)], _evaluations(found, members), verdict, "two_models",
+        _importance(final, members), [], members.height,
+    )  # fmt: skip
+
+
+def _fit(rows: pl.DataFrame) -> Logistic:
+    return Logistic().fit(TASK, rows, rows["has_ordered"].cast(pl.Float64).to_numpy())
+
+
+def _words(found: Effects, is_told: bool, days: int) -> str:
+    value, lower, upper = (100 * v for v in found.average)
+    average = f"on average contact raises the chance of an order within {days} days by {value:.2f} points ({lower:.2f} to {upper:.2f}, 95 % interval)"
+    if lower <= 0 <= upper:
+        average = f"no evidence of an effect of contact: {value:.2f} points ({lower:.2f} to {upper:.2f}, 95 % interval) on the chance of an order within {days} days"
+    qini = "Qini {:.5f} ({:.5f} to {:.5f}) extra orders per customer".format(*found.qini)
+    if is_told:
+        return f"{average}; it differs between customers: {qini}, and the ten per cent ranked first gain {100 * found.at_top[0.1][0]:.2f} points."
+    return f"{average}; no evidence that it differs between customers: {qini}. Only the average is shown."
+
+
+def _bands(effect: np.ndarray, told: np.ndarray) -> dict[str, list[float]]:
+    """80 % intervals of the observed effect among customers with like predictions, as distances from the prediction."""
+    order = np.argsort(effect, kind="stable")
+    bands: dict[str, list[float]] = {"at": [], "below": [], "above": []}
+    for rows in np.array_split(order, BANDS):
+        at, mean, half = float(effect[rows].mean()), float(told[rows].mean()), float(norm.ppf(0.5 + COVERAGE / 2) * told[rows].std() / np.sqrt(len(rows)))
+        bands["at"].append(at)
+        bands["below"].append(max(at - (mean - half), 0.0))
+        bands["above"].append(max(mean + half - at, 0.0))
+    return bands
+
+
+def _evaluations(found: Effects, members: pl.DataFrame) -> list[dict[str, Any]]:
+    measures = {"average_effect": found.average, "qini": found.qini, **{f"effect_at_top_{round(100 * top)}": ends for top, ends in found.at_top.items()}}
+    return [{"candidate": "two_models", "cut_off": members["as_of_date"].max(), "metric": metric, "value": v, "lower": lo, "upper": up, "n": members.height}
+            for metric, (v, lo, up) in measures.items()]  # fmt: skip
+
+
+def _importance(final: dict[int, Logistic], members: pl.DataFrame) -> dict[str, float]:
+    sample = members.sample(min(members.height, 5_000), seed=0)
+    one, zero = (final[side].explained(sample)[1] for side in (1, 0))
+    found = {}
+    for name in FEATURES:
+        parts = np.asarray(one.get(name, 0.0)) - np.asarray(zero.get(name, 0.0))
+        found[name] = float(np.abs(parts - parts.mean()).mean())
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
