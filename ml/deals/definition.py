@@ -16,7 +16,7 @@ FEATURES = (
     "expected_in_days", "close_push_count", "owner_change_count", "owner_win_rate", "owner_closed_count", "channel_win_rate", "earlier_won_count", "earlier_lost_count",
     "earlier_order_count", "activity_count", "activities_14d_count", "days_since_last_activity", "employee_count", "season_sine", "season_cosine",
 )  # fmt: skip
-TASK = Task("winning of deals", "label", "stage_win_rate", "the win rate of the deal's stage", FEATURES, ("stage", "pipeline", "channel"), entity="deal_id")
+TASK = Task("winning of deals", "label", "stage_win_rate", "the win rate of the deal's stage", FEATURES, ("stage", "pipeline", "channel"), entity="deal_id", groups=("stage", "channel"))
 SAYS = (
     "Open deals. Won: a deal that closes within the lead window after the as-of day closes as won, as in the win rate; deals still open then are not learned from. Stage, amount, expected close and owner count as they were logged before that day; "
     "where a source logs no changes they are not used, because what it tells today is often set with the outcome."

@@ -57,4 +57,5 @@ QUESTION = Question(
     inputs=(*TASK.numeric, *TASK.categorical),
     calendar=_calendar,
     train=_train, score=_score, restore=DealModel.from_state, parts=lambda model: {"": model.answer},
+    rows=lambda frames, as_of: {"": population(frames.of(read_deals).filter(pl.col("as_of_date") == as_of))}, outcome_dates=lambda frames: _calendar(frames).cut_offs,
 )  # fmt: skip
