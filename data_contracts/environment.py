@@ -114,6 +114,7 @@ class Home:
     temporary = property(lambda self: self.root / "tmp")
     workspace_file = property(lambda self: self.root / "workspace.yml")
     sources_file = property(lambda self: self.root / "sources.yml")
+    identity_file = property(lambda self: self.root / "identity.yml")   # optional: what this home says otherwise than models/engines/identity_rules.yml
 
     @property
     def exists(self) -> bool:

@@ -28,7 +28,8 @@ from data_contracts.environment import Home
 from data_contracts.errors import BusyError, RapportError, UsageError
 
 FORMAT_VERSION = 1
-SERVED_SCHEMAS = ("marts", "metrics", "features", "scores", "segments", "ops", "meta")
+SERVED_SCHEMAS = ("marts", "metrics", "features", "scores", "segments", "identity", "ops", "meta")
+UNSERVED_TABLES = ("identity.sightings", "identity.runs", "identity.review_model")   # memory of the engine between runs, which answers no question
 QUERY_SECONDS = 60           # a query on a page or the command line that runs longer is almost always a missing join condition
 _held: dict[Path, tuple[int, Any]] = {}
 _held_guard = threading.Lock()
@@ -242,7 +243,7 @@ def publish(home: Home, run_id: str, as_of: datetime, watermark: datetime, warni
             con.execute("ATTACH '{}' AS snapshot".format(str(building).replace("'", "''")))
             listed = con.execute(
                 "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = current_database() "
-                "AND list_contains(?, table_schema) ORDER BY 1, 2", [list(SERVED_SCHEMAS)]).fetchall()
+                "AND list_contains(?, table_schema) AND NOT list_contains(?, table_schema || '.' || table_name) ORDER BY 1, 2", [list(SERVED_SCHEMAS), list(UNSERVED_TABLES)]).fetchall()
             counts: dict[str, int] = {}
             for schema in SERVED_SCHEMAS:
                 con.execute(f'CREATE SCHEMA IF NOT EXISTS snapshot."{schema}"')

@@ -13,13 +13,13 @@ import typer
 
 from data_contracts.environment import default_environment
 from data_contracts.errors import RapportError
-from pipelines.commands import analysis, data, history, metrics, mining, models, sales, segments, workspace
+from pipelines.commands import analysis, data, history, identity, metrics, mining, models, sales, segments, workspace
 
 app = typer.Typer(name="rapport", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False,
                   help="CRM analytics on your own machine: one number, with its definition, everywhere.\n\n"
                        "Start with `rapport demo`, or `rapport init` and `rapport source add`, then `rapport run` and `rapport serve`.")
 
-for module in (workspace, data, metrics, analysis, history, sales, mining, segments, models):
+for module in (workspace, data, metrics, analysis, history, sales, mining, segments, identity, models):
     module.register(app)
 
 

@@ -2,7 +2,9 @@
 
 Belongs here: the public functions. Does not belong here: opening connections or scheduling. The parts are `identity_rules`
 (rules as data), `identity_nodes` (records and normalised values), `identity_graph` (who is one customer, and the definition),
-`identity_state` (ids, log and aliases), `identity_attributes` (survivorship) and `identity_review` (probable pairs).
+`identity_state` (ids, log and aliases), `identity_attributes` (survivorship) and `identity_review` (probable pairs). What people ask
+of the outcome stands in `identity_answers`, and what they decide in `identity_decisions`: a decision is a row of `identity_links`,
+landed like any other, so that there is one way to join or part customers and a rebuild finds every decision again.
 
 Inputs are the landing tables with all their versions; outputs are the tables of the `identity` schema, each written whole
 and sorted, so that equal input gives equal tables. `resolve` may run any number of times on the same state.
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import duckdb
 
@@ -20,22 +22,9 @@ from models.engines import identity_attributes, identity_graph, identity_nodes, 
 from models.engines.identity_rules import IdentityRules, RuleError, load_rules
 from models.engines.identity_state import ensure_tables
 
-__all__ = ["IdentityReport", "IdentityRules", "Node", "RuleError", "UnknownCustomer", "ensure_tables", "load_rules", "merge", "resolve", "unmerge"]
+__all__ = ["IdentityReport", "IdentityRules", "RuleError", "ensure_tables", "load_rules", "resolve"]
 
 _LOG = logging.getLogger(__name__)
-
-
-class UnknownCustomer(LookupError):
-    """A customer id or a record that identity resolution has never seen."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One record of one source; `node_type` is contact, company or lead."""
-
-    source: str
-    node_type: str
-    source_id: str
 
 
 @dataclass(frozen=True)
@@ -82,50 +71,6 @@ def resolve(con: duckdb.DuckDBPyConnection, run_id: str, run_at: datetime, rules
     report = IdentityReport(customers=customers, merges=merges, splits=splits, aliases=aliases, conflicts=refused + unresolved)
     _LOG.info("identity resolved: %s", report)
     return report
-
-
-def unmerge(con: duckdb.DuckDBPyConnection, left: str | Node, right: str | Node, *, run_id: str | None = None, run_at: datetime | None = None,
-            decided_by: str | None = None, rules: IdentityRules | None = None, landing: str = "landing") -> IdentityReport:
-    """Part two customers that were merged, for good, and resolve again.
-
-    `left` and `right` are customer ids, of which one may be retired (see `identity.aliases`), or records. The decision outranks
-    every rule; both sides fall back to the records and the id they had before the merge. Raises UnknownCustomer.
-    """
-    return _decide(con, left, right, "different", run_id, run_at, decided_by, rules, landing)
-
-
-def merge(con: duckdb.DuckDBPyConnection, left: str | Node, right: str | Node, *, run_id: str | None = None, run_at: datetime | None = None,
-          decided_by: str | None = None, rules: IdentityRules | None = None, landing: str = "landing") -> IdentityReport:
-    """State that two customers (ids or records, of one customer type) are the same, and resolve again. Raises UnknownCustomer."""
-    return _decide(con, left, right, "same", run_id, run_at, decided_by, rules, landing)
-
-
-def _decide(con: duckdb.DuckDBPyConnection, left: str | Node, right: str | Node, decision: str, run_id: str | None, run_at: datetime | None,
-            decided_by: str | None, rules: IdentityRules | None, landing: str) -> IdentityReport:
-    decided_at = run_at or datetime.now(UTC).replace(tzinfo=None)
-    with identity_state.one_transaction(con):
-        ensure_tables(con)
-        a, b = _node(con, left), _node(con, right)
-        if a == b or (a.node_type == "company") != (b.node_type == "company"):
-            raise ValueError("a decision needs two different customers of the same type")
-        number = con.execute("SELECT coalesce(max(decision_number), 0) + 1 FROM identity.decisions").fetchone()[0]
-        con.execute("INSERT INTO identity.decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [number, a.source, a.node_type, a.source_id, b.source, b.node_type, b.source_id, decision, decided_at, decided_by])
-        return resolve(con, run_id or f"decision-{number}", decided_at, rules, landing)
-
-
-def _node(con: duckdb.DuckDBPyConnection, customer: str | Node) -> Node:
-    """The record itself, or the one that founded a customer id."""
-    if isinstance(customer, Node):
-        found = con.execute("SELECT source, node_type, source_id FROM identity.members WHERE source = ? AND node_type = ? AND source_id = ?",
-                            [customer.source, customer.node_type, customer.source_id]).fetchone()
-    else:
-        found = con.execute("""SELECT source, node_type, source_id FROM identity.members
-                               WHERE left(md5(source || '|' || node_type || '|' || source_id), 16) = substr($id, 3)
-                                 AND left($id, 2) = CASE WHEN node_type = 'company' THEN 'o_' ELSE 'p_' END""", {"id": customer}).fetchone()
-    if found is None:
-        raise UnknownCustomer("no such customer or record")
-    return Node(*found)
 
 
 def _drop_temporary(con: duckdb.DuckDBPyConnection) -> None:

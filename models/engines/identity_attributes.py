@@ -15,36 +15,41 @@ from models.engines.identity_rules import STRATEGIES, Survivorship
 _RELATIONS = {"organisation_id": "company_id", "parent_organisation_id": "parent_company_id"}
 
 
-def survivorship_sql(survivorship: Survivorship, records: str = "identity_customer_records") -> str:
-    """SQL of one row per customer from `records` (one row per record, with `customer_id`); its one parameter is `$trusted`,
-    the sources in order of trust. A field takes the first value that is not null in the order its rule names."""
+def ranks_sql(records: str = "identity_customer_records") -> str:
+    """SQL of the records of customers who have several, with the record's place in each order of survivorship (`by_<strategy>`, 1 being first);
+    its one parameter is `$trusted`, the sources in order of trust."""
     last = "updated_at DESC NULLS LAST, created_at DESC NULLS LAST, node_number"
     orders = {
         "most_recent": last,
         "most_trusted": f"coalesce(list_position($trusted::VARCHAR[], source), 2147483647), {last}",
         "most_complete": f"filled DESC, {last}",
     }
-    fields = [*ATTRIBUTES, *_RELATIONS]
     filled = " + ".join(f"({name} IS NOT NULL)::INT" for name in ATTRIBUTES)
     ranks = ", ".join(f"row_number() OVER (PARTITION BY customer_id ORDER BY is_deleted OR merged_into_id IS NOT NULL, node_type = 'lead', {orders[name]}) AS by_{name}"
                       for name in STRATEGIES)
+    return f"""SELECT *, {ranks} FROM (
+                   SELECT *, {filled} AS filled FROM {records} SEMI JOIN (SELECT customer_id FROM {records} GROUP BY customer_id HAVING count(*) > 1) USING (customer_id))"""
+
+
+def survivorship_sql(survivorship: Survivorship, ranked: str = "identity_ranked_records", records: str = "identity_customer_records") -> str:
+    """SQL of one row per customer from `records` (one row per record, with `customer_id`) and those `ranked` by `ranks_sql`.
+    A field takes the first value that is not null in the order its rule names."""
+    fields = [*ATTRIBUTES, *_RELATIONS]
     chosen = ", ".join(f"arg_min({name}, by_{survivorship.strategy(_RELATIONS.get(name, name))}) AS {name}" for name in fields)
     common = """count(*) AS record_count, count(DISTINCT source) AS source_count, bool_or(coalesce(is_test, false)) AS is_test,
                 bool_or(is_deleted) AND bool_and(is_deleted OR merged_into_id IS NOT NULL) AS is_deleted,
                 min(created_at) AS created_at, max(updated_at) AS updated_at, max(deleted_at) AS deleted_at"""
     # Most customers have one record, of which nothing need be chosen.
     return f"""
-        WITH repeated AS (SELECT customer_id FROM {records} GROUP BY customer_id HAVING count(*) > 1),
-        ranked AS (
-            SELECT *, {ranks} FROM (SELECT *, {filled} AS filled FROM {records} SEMI JOIN repeated USING (customer_id)))
-        SELECT customer_id, {chosen}, {common} FROM ranked GROUP BY customer_id
+        SELECT customer_id, {chosen}, {common} FROM {ranked} GROUP BY customer_id
         UNION ALL
         SELECT customer_id, {", ".join(fields)}, 1, 1, coalesce(is_test, false), is_deleted, created_at, updated_at, deleted_at
-        FROM {records} ANTI JOIN repeated USING (customer_id)"""
+        FROM {records} ANTI JOIN {ranked} USING (customer_id)"""
 
 
 def store_attributes(con: duckdb.DuckDBPyConnection, survivorship: Survivorship, schema: str, columns: Columns) -> None:
-    """Write `identity.customer_attributes` (one row per customer) and `identity.hierarchy` (person to organisation)."""
+    """Write `identity.customer_attributes` (one row per customer), `identity.hierarchy` (person to organisation), and what they were chosen
+    from: `identity.records` and `identity.survivorship`."""
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_customer_records AS
         SELECT a.customer_id, a.node_number, r.*, o.customer_id AS organisation_id,
@@ -53,6 +58,8 @@ def store_attributes(con: duckdb.DuckDBPyConnection, survivorship: Survivorship,
         JOIN identity_assigned AS a USING (source, node_type, source_id)
         LEFT JOIN identity_assigned AS o ON o.source = r.source AND o.node_type = 'company' AND o.source_id = r.company_id
         LEFT JOIN identity_assigned AS p ON p.source = r.source AND p.node_type = 'company' AND p.source_id = r.parent_company_id""")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE identity_ranked_records AS {ranks_sql()}", {"trusted": list(survivorship.trusted_sources)})
+    _store_records(con, survivorship)
     con.execute("DELETE FROM identity.customer_attributes")
     names = [name for name in ATTRIBUTES if name != "name"]
     con.execute(f"""
@@ -64,9 +71,22 @@ def store_attributes(con: duckdb.DuckDBPyConnection, survivorship: Survivorship,
                coalesce(s.record_count, 0) AS record_count, coalesce(s.source_count, 0) AS source_count,
                CASE WHEN c.customer_type = 'person' THEN nullif(concat_ws(' ', s.first_name, s.last_name), '') ELSE s.name END AS name, {", ".join(f"s.{name}" for name in names)},
                s.organisation_id, s.parent_organisation_id, s.created_at, s.updated_at, CASE WHEN s.is_deleted THEN s.deleted_at END AS deleted_at
-        FROM customers AS c LEFT JOIN chosen AS s USING (customer_id) ORDER BY c.customer_id""",
-        {"trusted": list(survivorship.trusted_sources)})
+        FROM customers AS c LEFT JOIN chosen AS s USING (customer_id) ORDER BY c.customer_id""")
     _store_hierarchy(con, schema, columns.get("contacts", set()))
+
+
+def _store_records(con: duckdb.DuckDBPyConnection, survivorship: Survivorship) -> None:
+    """What a person needs to see why a customer is as it is: each record with its values and its places in the orders of survivorship."""
+    columns = f"source, node_type, source_id, customer_id, is_deleted, merged_into_id, {', '.join(ATTRIBUTES)}, created_at, updated_at"
+    con.execute("DELETE FROM identity.records")
+    con.execute(f"""
+        INSERT INTO identity.records BY NAME
+        SELECT {columns}, {", ".join(f"by_{name}" for name in STRATEGIES)} FROM identity_ranked_records
+        UNION ALL
+        SELECT {columns}, {", ".join(f"1 AS by_{name}" for name in STRATEGIES)} FROM identity_customer_records ANTI JOIN identity_ranked_records USING (customer_id)
+        ORDER BY customer_id, source, node_type, source_id""")
+    con.execute("DELETE FROM identity.survivorship")
+    con.executemany("INSERT INTO identity.survivorship VALUES (?, ?)", [[name, survivorship.strategy(name)] for name in ATTRIBUTES])
 
 
 def _store_hierarchy(con: duckdb.DuckDBPyConnection, schema: str, present: set[str]) -> None:

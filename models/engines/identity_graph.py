@@ -33,46 +33,40 @@ _CHUNK = 50_000
 
 
 def build_statements(con: duckdb.DuckDBPyConnection, schema: str, present: Columns) -> int:
-    """Temp table `identity_statements`: per pair of nodes what was said about it, `same` or `different`.
+    """Temp table `identity_statements`: per pair of nodes what was said about it, `same` or `different`, and by whom.
 
-    A link names no node type: of the records with its ids, contacts are meant first, then leads, then companies. A pair that
-    somebody calls different and somebody else calls the same is different. Returns the number of links whose records are
-    not known (yet) or whose decision is neither word.
+    Of each source the last word on a pair holds, and `withdrawn` means none. A link may name the types of its records; where it
+    does not, contacts are meant first, then leads, then companies. A pair that somebody calls different and somebody else calls
+    the same is different. Returns the number of links whose records are not known (yet) or whose decision is no known word.
     """
     columns = present.get("identity_links", set())
-    if "left_id" in columns:
-        order = ", ".join(f"{name} DESC NULLS LAST" for name in ("_batch_seq", "_is_tombstone", "decided_at", "_row_hash") if name in columns)
-        key = ", ".join(name for name in ("_source", "left_source", "left_id", "right_source", "right_id") if name in columns)
-        gone = "coalesce(_is_tombstone, false)" if "_is_tombstone" in columns else "false"
-        current = f"""SELECT left_source, left_id, right_source, right_id, lower(trim(decision)) AS decision, {gone} AS is_gone
-                      FROM {quoted(schema)}.identity_links QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {order or '1'}) = 1"""
-    else:
-        current = """SELECT NULL::VARCHAR AS left_source, NULL::VARCHAR AS left_id, NULL::VARCHAR AS right_source, NULL::VARCHAR AS right_id,
-                            NULL::VARCHAR AS decision, false AS is_gone WHERE false"""
-    con.execute(f"CREATE OR REPLACE TEMP TABLE identity_links_now AS SELECT row_number() OVER () AS link, * FROM ({current}) WHERE NOT is_gone")
+    wanted = {"left_source": "VARCHAR", "left_type": "VARCHAR", "left_id": "VARCHAR", "right_source": "VARCHAR", "right_type": "VARCHAR", "right_id": "VARCHAR",
+              "decision": "VARCHAR", "decided_at": "TIMESTAMP", "decided_by": "VARCHAR", "_source": "VARCHAR", "_is_tombstone": "BOOLEAN"}
+    named = ", ".join(name if name in columns else f"CAST(NULL AS {kind}) AS {name}" for name, kind in wanted.items())
+    order = ", ".join(f"{name} DESC NULLS LAST" for name in ("_batch_seq", "_is_tombstone", "decided_at", "_row_hash") if name in columns)
+    key = ", ".join(name for name in ("_source", "left_source", "left_type", "left_id", "right_source", "right_type", "right_id") if name in columns)
+    current = f"SELECT {named} FROM {quoted(schema)}.identity_links QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {order or '1'}) = 1" if key else \
+        f"SELECT {named} WHERE false"
+    con.execute(f"""
+        CREATE OR REPLACE TEMP TABLE identity_links_now AS
+        SELECT row_number() OVER () AS link, * REPLACE (lower(trim(decision)) AS decision) FROM ({current})
+        WHERE NOT coalesce(_is_tombstone, false) AND lower(trim(decision)) IS DISTINCT FROM 'withdrawn'""")
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_meant AS
         WITH lefts AS MATERIALIZED (
-            SELECT k.link, k.decision, k.right_source, k.right_id, n.node_number, n.node_type, n.customer_type
-            FROM identity_links_now AS k JOIN identity_nodes AS n ON n.source = k.left_source AND n.source_id = k.left_id
+            SELECT k.link, k.decision, k.decided_at, k.decided_by, k.right_source, k.right_type, k.right_id, n.node_number, n.node_type, n.customer_type
+            FROM identity_links_now AS k JOIN identity_nodes AS n ON n.source = k.left_source AND n.source_id = k.left_id AND n.node_type = coalesce(k.left_type, n.node_type)
             WHERE k.decision IN ('same', 'different'))
-        SELECT l.decision, l.node_number AS a, r.node_number AS b
-        FROM lefts AS l JOIN identity_nodes AS r ON r.source = l.right_source AND r.source_id = l.right_id AND r.customer_type = l.customer_type
+        SELECT l.decision, l.decided_at, l.decided_by, l.node_number AS a, r.node_number AS b
+        FROM lefts AS l JOIN identity_nodes AS r ON r.source = l.right_source AND r.source_id = l.right_id AND r.node_type = coalesce(l.right_type, r.node_type)
+             AND r.customer_type = l.customer_type
         QUALIFY row_number() OVER (PARTITION BY l.link ORDER BY l.customer_type = 'organisation',
                                    (l.node_type = 'lead')::INT + (r.node_type = 'lead')::INT, l.node_type, r.node_type) = 1""")
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_statements AS
-        WITH lefts AS MATERIALIZED (
-            SELECT d.*, n.node_number, n.customer_type FROM identity.decisions AS d
-            JOIN identity_nodes AS n ON n.source = d.left_source AND n.node_type = d.left_type AND n.source_id = d.left_id),
-        decided AS (
-            SELECT l.decision, l.node_number AS a, r.node_number AS b
-            FROM lefts AS l
-            JOIN identity_nodes AS r ON r.source = l.right_source AND r.node_type = l.right_type AND r.source_id = l.right_id
-                 AND r.customer_type = l.customer_type
-            QUALIFY row_number() OVER (PARTITION BY least(a, b), greatest(a, b) ORDER BY l.decision_number DESC) = 1)
-        SELECT least(a, b) AS left_node, greatest(a, b) AS right_node, min(decision) AS decision   -- 'different' sorts before 'same'
-        FROM (FROM identity_meant UNION ALL FROM decided)
+        SELECT least(a, b) AS left_node, greatest(a, b) AS right_node, min(decision) AS decision,   -- 'different' sorts before 'same'
+               first(decided_by ORDER BY decision, decided_at DESC NULLS LAST, decided_by) AS decided_by
+        FROM identity_meant
         WHERE a <> b
         GROUP BY ALL""")
     return con.execute("SELECT (SELECT count(*) FROM identity_links_now) - (SELECT count(*) FROM identity_meant)").fetchone()[0]
@@ -201,6 +195,7 @@ def build_exclusives(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> No
         parents AS (SELECT DISTINCT source, parent_company_id AS source_id FROM identity_features WHERE parent_company_id IS NOT NULL)
         SELECT node_number, 'birth_date' AS condition, '' AS scope, CAST(birth_date AS VARCHAR) AS value FROM linked WHERE birth_date IS NOT NULL
         UNION ALL SELECT node_number, 'last_name', '', last_name FROM linked WHERE last_name IS NOT NULL
+        UNION ALL SELECT node_number, 'first_initial', '', left(first_name, 1) FROM linked WHERE first_name IS NOT NULL
         UNION ALL SELECT node_number, 'source_record', source, source_id FROM linked WHERE list_contains($unique, source)
         UNION ALL SELECT x.node_number, 'external_id', x.space, x.external_id FROM identity_external_ids AS x JOIN linked USING (node_number)
                   WHERE list_contains($unique, linked.source)

@@ -45,6 +45,12 @@ _REFERENCES = {"contact_id": "contact", "converted_contact_id": "contact", "comp
 _NAME = r"nullif(trim(regexp_replace(lower(strip_accents({})), '[^\p{{L}}\p{{N}}]+', ' ', 'g')), '')"
 
 
+# A phone that somebody typed because the field wanted one (0000000, +49 999 999999, 123456789), or that a spreadsheet has rounded
+# (4.91512E+11): held by people who have nothing else in common. DuckDB's expressions know no back-reference.
+_PLACEHOLDER = (r"regexp_matches(digits, '(" + "|".join(f"{digit}{{6}}" for digit in range(10)) + r")$') OR contains('01234567890123456789', digits) "
+                r"OR contains('98765432109876543210', digits) OR regexp_matches(phone, '^[0-9]+([.,][0-9]+)?[eE][+]?[0-9]+$')")
+
+
 def quoted(identifier: str) -> str:
     """Identifier for SQL text."""
     return '"' + identifier.replace('"', '""') + '"'
@@ -145,7 +151,7 @@ def build_keys(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE identity_features AS
         WITH cleaned AS (
-            SELECT n.node_number, n.customer_type, r.source, r.source_id, r.custom, r.birth_date, r.parent_company_id, r.postal_code, r.city, r.country_code,
+            SELECT n.node_number, n.customer_type, r.source, r.source_id, r.custom, CASE WHEN NOT list_contains($unknown_days, r.birth_date) THEN r.birth_date END AS birth_date, r.parent_company_id, r.postal_code, r.city, r.country_code,
                    lower(trim(coalesce(u.normalised, r.email))) AS email,
                    trim(r.phone) AS phone,
                    lower(trim(coalesce(r.domain, json_extract_string(try_cast(r.custom AS JSON), '$.website')))) AS domain,
@@ -170,7 +176,7 @@ def build_keys(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
                     WHEN $gmail_aliases AND mail_domain IN ('gmail.com', 'googlemail.com')
                     THEN replace(split_part(local_part, '+', 1), '.', '') || '@gmail.com'
                     ELSE local_part || '@' || mail_domain END AS email,
-               CASE WHEN length(digits) < $min_digits OR length(ltrim(digits, left(digits, 1))) = 0 THEN NULL
+               CASE WHEN length(digits) < $min_digits OR {_PLACEHOLDER} THEN NULL
                     WHEN starts_with(phone, '+') THEN '+' || digits
                     WHEN starts_with(digits, '00') THEN '+' || substr(digits, 3)
                     WHEN calling_code IS NULL THEN digits
@@ -178,7 +184,7 @@ def build_keys(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
                     ELSE '+' || calling_code || digits END AS phone,
                CASE WHEN web_domain = '' OR web_domain IN (SELECT domain FROM identity_shared_domains) THEN NULL ELSE web_domain END AS domain
         FROM phones""",
-        {"default_country": rules.phone_default_country, "gmail_aliases": rules.gmail_aliases, "min_digits": rules.phone_min_digits})
+        {"unknown_days": list(rules.unknown_birth_dates), "default_country": rules.phone_default_country, "gmail_aliases": rules.gmail_aliases, "min_digits": rules.phone_min_digits})
     con.execute("UPDATE identity_features SET phone = NULL WHERE length(ltrim(phone, '+')) > ?", [rules.phone_max_digits])
     _external_ids(con, rules)
     con.execute("CREATE OR REPLACE TEMP TABLE identity_keys (node_number BIGINT, rule_number INTEGER, key_hash UUID)")

@@ -1,19 +1,33 @@
 """Identity resolution, last step: pairs of customers that are probably one, for a person to decide on.
 
-Belongs here: scoring of pairs and links that a rule proposed and a contradiction stopped. Does not belong here: merging;
+Belongs here: scoring of pairs, and links that a rule proposed and a contradiction stopped. Does not belong here: merging;
 nothing here changes who is one customer.
 
-Pairs are scored as by Fellegi and Sunter, A Theory for Record Linkage, JASA 64 (1969): each field adds ln(m/u) when it agrees and
-ln((1-m)/(1-u)) when it differs, and nothing when one side is empty.
+Pairs are scored by Splink 5 as by Fellegi and Sunter, A Theory for Record Linkage, JASA 64 (1969). The model learns from the records
+themselves (expectation maximisation; what is common among names counts for less) and is kept in `identity.review_model`, because
+learning takes several times as long as scoring: it is learned again when the rules of the review change or the people have doubled.
+Below `min_training_records` people there are too few pairs to learn from, and the rates of the rules file stand. Where no two
+customers share a block nothing is scored and Splink is not even imported (half a CPU second), so that a small home pays nothing.
+
+Why a library: on 20,000 made people with 2,050 duplicates that no rule joins, of the pairs called 0.9 or more probable, 80 % were
+right (71 % of the duplicates found) against 16 % (75 % found) with fixed rates, which cannot know how common a company's names are.
 """
 
 from __future__ import annotations
 
-import math
+import hashlib
+import json
+import logging
+from typing import Any
 
 import duckdb
 
 from models.engines.identity_rules import FieldWeight, IdentityRules, ReviewRules
+
+_LOG = logging.getLogger(__name__)
+_SEED = 20_260_101            # of Splink's samples: equal records give an equal model
+_MAX_PRIOR = 0.01              # a handful of records, all of one person, would make every pair certain
+_RELATIVELY_RARE = ("first_name", "last_name", "city")   # fields of which two records may share a common value or a rare one
 
 
 def store_review_list(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_id: str) -> int:
@@ -23,8 +37,8 @@ def store_review_list(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_
         CREATE OR REPLACE TEMP TABLE identity_pairs
         (left_node BIGINT, right_node BIGINT, probability DOUBLE, matched_fields VARCHAR[], reason VARCHAR)""")
     con.execute("INSERT INTO identity_pairs SELECT left_node, right_node, NULL, [], 'kept apart: ' || reason FROM identity_refused WHERE reason <> 'different'")
-    if rules.review.enabled:
-        con.execute(*scored_pairs(rules.review))
+    if rules.review.enabled and rules.review.blocks and rules.review.fields:
+        score_pairs(con, rules.review, run_id)
     con.execute("""
         INSERT INTO identity.review_list
         WITH apart AS (
@@ -38,51 +52,118 @@ def store_review_list(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_
             FROM identity_pairs AS p
             LEFT JOIN identity_assigned AS l ON l.node_number = p.left_node
             LEFT JOIN identity_assigned AS r ON r.node_number = p.right_node)
-        SELECT left_customer, right_customer, left_source, left_type, left_id, right_source, right_type, right_id, probability, matched_fields, reason, $run_id
+        SELECT left_customer, right_customer, left_source, left_type, left_id, right_source, right_type, right_id, probability, matched_fields,
+               coalesce(min(reason) FILTER (reason <> 'probable') OVER (PARTITION BY a, b), 'probable') AS reason, $run_id   -- what a rule proposed keeps its reason beside a probability
         FROM named ANTI JOIN apart USING (a, b)
         WHERE a <> b
-        QUALIFY row_number() OVER (PARTITION BY a, b ORDER BY probability DESC NULLS LAST, left_node, right_node, reason) = 1
+        QUALIFY row_number() OVER (PARTITION BY a, b ORDER BY probability DESC NULLS LAST, left_node, right_node) = 1
         ORDER BY probability DESC NULLS FIRST, left_node, right_node LIMIT $pairs""", {"run_id": run_id, "pairs": rules.review.max_pairs})
     return con.execute("SELECT count(*) FROM (SELECT DISTINCT left_node, right_node FROM identity_refused)").fetchone()[0]
 
 
-def scored_pairs(review: ReviewRules) -> tuple[str, dict[str, float]]:
-    """Statement and parameters that add the pairs of nodes sharing a block, from `min_probability` on, to `identity_pairs`."""
-    if not review.blocks or not review.fields:
-        return "SELECT 1", {}
-    blocks = " UNION ".join(_block(fields) for fields in review.blocks)
-    weights = [f"({_weight(name, weight)})" for name, weight in review.fields.items()]
-    matched = ", ".join(f"CASE WHEN l.{name} = r.{name} THEN '{name}' END" for name in review.fields)
-    sql = f"""
-        INSERT INTO identity_pairs
-        WITH customers AS (
-            SELECT f.*, a.customer_number FROM identity_features AS f JOIN identity_assigned AS a USING (node_number) WHERE f.customer_type = 'person'),
-        candidates AS ({blocks}),
-        scored AS MATERIALIZED (SELECT left_node, right_node, round(1 / (1 + exp(-least(700, greatest(-700, $prior + {" + ".join(weights)})))), 6) AS probability,
-               list_filter([{matched}], lambda name : name IS NOT NULL) AS matched_fields
-            FROM candidates
-            LEFT JOIN customers AS l ON l.node_number = left_node
-            LEFT JOIN customers AS r ON r.node_number = right_node)
-        SELECT left_node, right_node, probability, matched_fields, 'probable' FROM scored WHERE probability >= $min_probability"""
-    return sql, {"prior": math.log(review.prior_match_rate / (1 - review.prior_match_rate)), "near": review.near_similarity,
-                 "block_size": review.max_block_size, "min_probability": review.min_probability}
+def score_pairs(con: duckdb.DuckDBPyConnection, review: ReviewRules, run_id: str) -> None:
+    """Add the pairs of people who share a block and are `min_probability` or more likely one to `identity_pairs`."""
+    _people(con, review)
+    if not con.execute("SELECT " + " OR ".join(
+            f"EXISTS (SELECT 1 FROM identity_people WHERE {block} IS NOT NULL GROUP BY {block} HAVING min(customer_number) <> max(customer_number))"
+            for block in _block_names(review))).fetchone()[0]:
+        return
+    splink = _Splink(con)
+    try:
+        scored = splink.predict(_model(con, splink, review, run_id), review.min_probability)
+        matched = ", ".join(f"CASE WHEN l.{name} = r.{name} THEN '{name}' END" for name in review.fields)
+        con.execute(f"""
+            INSERT INTO identity_pairs
+            SELECT least(p.node_number_l, p.node_number_r), greatest(p.node_number_l, p.node_number_r), round(p.match_probability, 4),
+                   list_filter([{matched}], lambda name : name IS NOT NULL), 'probable'
+            FROM {scored} AS p LEFT JOIN identity_people AS l ON l.node_number = p.node_number_l LEFT JOIN identity_people AS r ON r.node_number = p.node_number_r
+            WHERE p.customer_number_l <> p.customer_number_r""")
+    finally:
+        splink.clean()
 
 
-def _block(fields: tuple[str, ...]) -> str:
-    key = ", ".join(fields)
-    held = " AND ".join(f"{name} IS NOT NULL" for name in fields)
-    equal = " AND ".join(f"l.{name} = r.{name}" for name in fields)
-    return f"""(WITH shared AS (
-                    SELECT {key} FROM customers WHERE {held} GROUP BY ALL
-                    HAVING count(*) BETWEEN 2 AND $block_size AND min(customer_number) <> max(customer_number)),
-                held AS MATERIALIZED (SELECT node_number, customer_number, {key} FROM customers SEMI JOIN shared USING ({key}))
-                SELECT l.node_number AS left_node, r.node_number AS right_node FROM held AS l JOIN held AS r ON {equal}
-                WHERE l.node_number < r.node_number AND l.customer_number <> r.customer_number)"""
+def _people(con: duckdb.DuckDBPyConnection, review: ReviewRules) -> None:
+    """Temp table `identity_people`: one row per record of a person, with its fields and the hash of each block it shares with a few others."""
+    blocks = []
+    for name, fields in zip(_block_names(review), review.blocks, strict=True):
+        held = " AND ".join(f"f.{field} IS NOT NULL" for field in fields)
+        key = "md5(concat_ws('|', " + ", ".join(f"CAST(f.{field} AS VARCHAR)" for field in fields) + "))"
+        blocks.append(f"CASE WHEN {held} AND count(*) OVER (PARTITION BY {', '.join(f'f.{field}' for field in fields)}) BETWEEN 2 AND $size THEN {key} END AS {name}")
+    con.execute(f"""
+        CREATE OR REPLACE TEMP TABLE identity_people AS
+        SELECT f.node_number, a.customer_number, {", ".join(f"CAST(f.{name} AS VARCHAR) AS {name}" for name in review.fields)}, {", ".join(blocks)}
+        FROM identity_features AS f JOIN identity_assigned AS a USING (node_number) WHERE f.customer_type = 'person' ORDER BY f.node_number""", {"size": review.max_block_size})
 
 
-def _weight(name: str, weight: FieldWeight) -> str:
-    differ = math.log((1 - weight.m - weight.near_m) / (1 - weight.u - weight.near_u))
-    near = ""
-    if weight.near_m > 0:
-        near = f"WHEN jaro_winkler_similarity(l.{name}, r.{name}) >= $near THEN {math.log(weight.near_m / weight.near_u)!r}"
-    return f"CASE WHEN l.{name} IS NULL OR r.{name} IS NULL THEN 0 WHEN l.{name} = r.{name} THEN {math.log(weight.m / weight.u)!r} {near} ELSE {differ!r} END"
+def _block_names(review: ReviewRules) -> list[str]:
+    return [f"block_{number}" for number in range(len(review.blocks))]
+
+
+def _model(con: duckdb.DuckDBPyConnection, splink: _Splink, review: ReviewRules, run_id: str) -> dict[str, Any]:
+    """Splink's settings for this run: the kept model, a newly learned one, or the starting rates; the prior is always that of the records at hand."""
+    count, joined = con.execute("""SELECT coalesce(sum(n), 0)::BIGINT, coalesce(sum(n * (n - 1) / 2), 0) FROM (SELECT count(*) AS n FROM identity_people GROUP BY customer_number)""").fetchone()
+    prior = min(_MAX_PRIOR, (joined + 1) / (review.rule_recall * count * (count - 1) / 2))
+    starting = settings(review, prior, count >= review.min_training_records)
+    if count < review.min_training_records:
+        _LOG.info("identity review: %s people are fewer than %s, the starting rates of the rules file stand", count, review.min_training_records)
+        return starting
+    rules_hash = hashlib.sha256(json.dumps(settings(review, 0.0, True), sort_keys=True).encode()).hexdigest()
+    kept = con.execute("SELECT model, person_count FROM identity.review_model WHERE rules_hash = ?", [rules_hash]).fetchone()
+    if kept is not None and count < 2 * kept[1]:
+        return {**json.loads(kept[0]), "probability_two_random_records_match": prior}
+    learned = splink.train(starting, review)
+    con.execute("DELETE FROM identity.review_model")
+    con.execute("INSERT INTO identity.review_model VALUES (?, ?, ?, ?)", [run_id, count, rules_hash, json.dumps(learned, sort_keys=True)])
+    return {**learned, "probability_two_random_records_match": prior}
+
+
+def settings(review: ReviewRules, prior: float, is_learned: bool) -> dict[str, Any]:
+    """Splink's settings with the starting rates; `prior` is the share of true pairs among all pairs of records."""
+    return {
+        "link_type": "dedupe_only", "unique_id_column_name": "node_number", "probability_two_random_records_match": prior,
+        "comparisons": [_comparison(name, weight, review.near_similarity, is_learned and name in _RELATIVELY_RARE) for name, weight in review.fields.items()],
+        "blocking_rules_to_generate_predictions": [f"l.{name} = r.{name}" for name in _block_names(review)],
+        "retain_matching_columns": False, "retain_intermediate_calculation_columns": False, "additional_columns_to_retain": ["customer_number"],
+    }
+
+
+def _comparison(name: str, weight: FieldWeight, near: float, by_frequency: bool) -> dict[str, Any]:
+    exact = {"sql_condition": f"{name}_l = {name}_r", "label_for_charts": "equal", "m_probability": weight.m, "u_probability": weight.u}
+    if by_frequency:
+        exact |= {"tf_adjustment_column": name, "tf_adjustment_weight": 1.0}
+    similar = [{"sql_condition": f"jaro_winkler_similarity({name}_l, {name}_r) >= {near}", "label_for_charts": "near",
+                "m_probability": weight.near_m, "u_probability": weight.near_u}] if weight.near_m > 0 else []
+    return {"output_column_name": name, "comparison_levels": [
+        {"sql_condition": f"{name}_l IS NULL OR {name}_r IS NULL", "label_for_charts": "empty", "is_null_level": True}, exact, *similar,
+        {"sql_condition": "ELSE", "label_for_charts": "differs", "m_probability": 1 - weight.m - weight.near_m, "u_probability": 1 - weight.u - weight.near_u}]}
+
+
+class _Splink:
+    """Splink over `identity_people` on the connection of the run. Its tables live in the transaction of the run and are dropped by `clean`."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        import splink  # here and not above: half a second that a home without probable pairs never pays
+        self._splink = splink
+        logging.getLogger("splink").setLevel(logging.ERROR)      # its progress and advice are for a notebook
+        self._api = splink.DuckDBAPI(con)
+        self._people = self._api.register("identity_people")
+
+    def train(self, starting: dict[str, Any], review: ReviewRules) -> dict[str, Any]:
+        """Settings with learned rates. A block without pairs teaches nothing, and what nothing teaches keeps its starting rate."""
+        from splink.internals.exceptions import EMTrainingException
+        linker = self._splink.Linker(self._people, starting, log_level=logging.ERROR)
+        linker.training.estimate_u_using_random_sampling(max_pairs=review.max_training_pairs, seed=_SEED)
+        for fields in review.training_blocks:
+            try:
+                linker.training.estimate_parameters_using_expectation_maximisation(self._splink.block_on(*fields), max_pairs=review.max_training_pairs)
+            except EMTrainingException:
+                _LOG.info("identity review: no two people agree on %s, nothing is learned there", ", ".join(fields))
+        return linker.misc.save_model_to_json()
+
+    def predict(self, model: dict[str, Any], min_probability: float) -> str:
+        """Name of the table of scored pairs."""
+        linker = self._splink.Linker(self._people, model, log_level=logging.ERROR)
+        return linker.inference.predict(threshold_match_probability=min_probability).physical_name
+
+    def clean(self) -> None:
+        self._api.delete_tables_created_by_splink_from_db()

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from data_contracts.errors import UsageError
 
 RULES_FILE = Path(__file__).with_name("identity_rules.yml")
 
 NODE_TYPES = ("contact", "company", "lead")
 KINDS = ("link", "reference", "key")
 KEYS = ("external_id", "email", "phone", "domain")
-CONDITIONS = ("birth_date", "last_name", "external_id", "source_record", "parent_company")
+CONDITIONS = ("birth_date", "last_name", "first_initial", "external_id", "source_record", "parent_company")
 STRATEGIES = ("most_recent", "most_trusted", "most_complete")
 BLOCK_FIELDS = ("first_name", "last_name", "birth_date", "phone", "email", "postal_code", "city", "country_code")
 # Links and references are read from columns that the canonical schema fixes, so their ids are fixed as well.
@@ -46,7 +49,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class FieldWeight:
-    """Agreement rates of a field among true pairs (`m`) and other pairs (`u`), and of near agreement where it is told apart."""
+    """Agreement rates of a field among true pairs (`m`) and other pairs (`u`), and of near agreement where it is told apart: what learning starts from."""
 
     m: float
     u: float
@@ -59,11 +62,14 @@ class ReviewRules:
     """Which pairs of customers are put before a person, and from which probability on."""
 
     enabled: bool
-    prior_match_rate: float
     min_probability: float
     max_pairs: int
     max_block_size: int
     near_similarity: float
+    rule_recall: float
+    min_training_records: int
+    max_training_pairs: int
+    training_blocks: tuple[tuple[str, ...], ...]
     blocks: tuple[tuple[str, ...], ...]
     fields: Mapping[str, FieldWeight]
 
@@ -90,6 +96,7 @@ class IdentityRules:
     id_spaces: tuple[tuple[str, str, str], ...]   # (space, source, field)
     gmail_aliases: bool
     shared_local_parts: tuple[str, ...]
+    unknown_birth_dates: tuple[date, ...]
     phone_min_digits: int
     phone_max_digits: int
     phone_default_country: str | None
@@ -109,6 +116,22 @@ def load_rules(path: Path = RULES_FILE, overrides: Mapping[str, Any] | None = No
     return parse_rules(_merged(document, overrides or {}))
 
 
+def rules_of(file: Path) -> IdentityRules:
+    """The rules of a home: the delivered ones, and in their place what its `identity.yml` says, if there is one. Raises UsageError naming the file."""
+    if not file.exists():
+        return load_rules()
+    try:
+        said = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        if not isinstance(said, Mapping):
+            raise RuleError("identity rules: the file is no mapping")
+        unknown = set(said) - set(yaml.safe_load(RULES_FILE.read_text(encoding="utf-8")))
+        if unknown:
+            raise RuleError(f"identity rules: there is no entry {', '.join(sorted(map(str, unknown)))}")
+        return load_rules(overrides=said)
+    except (yaml.YAMLError, RuleError) as error:
+        raise UsageError(f"{error}", file=str(file), remedy="Write only the entries to change, shaped as in models/engines/identity_rules.yml.") from None
+
+
 def parse_rules(document: Mapping[str, Any]) -> IdentityRules:
     """Checked rules from a parsed document. Raises RuleError naming the entry that is wrong."""
     try:
@@ -122,6 +145,7 @@ def parse_rules(document: Mapping[str, Any]) -> IdentityRules:
                             for space in document.get("id_spaces") or () for member in space["members"]),
             gmail_aliases=bool(email["gmail_aliases"]),
             shared_local_parts=tuple(str(part).lower() for part in email["shared_local_parts"]),
+            unknown_birth_dates=tuple(date.fromisoformat(str(day)) for day in document.get("unknown_birth_dates") or ()),
             phone_min_digits=int(phone["min_digits"]),
             phone_max_digits=int(phone["max_digits"]),
             phone_default_country=phone.get("default_country"),
@@ -130,13 +154,14 @@ def parse_rules(document: Mapping[str, Any]) -> IdentityRules:
             survivorship=Survivorship(tuple(survivorship.get("trusted_sources") or ()), survivorship["default"],
                                       dict(survivorship.get("fields") or {})),
             review=ReviewRules(
-                enabled=bool(review["enabled"]), prior_match_rate=float(review["prior_match_rate"]),
-                min_probability=float(review["min_probability"]), max_pairs=int(review["max_pairs"]),
-                max_block_size=int(review["max_block_size"]), near_similarity=float(review["near_similarity"]),
+                enabled=bool(review["enabled"]), min_probability=float(review["min_probability"]), max_pairs=int(review["max_pairs"]),
+                max_block_size=int(review["max_block_size"]), near_similarity=float(review["near_similarity"]), rule_recall=float(review["rule_recall"]),
+                min_training_records=int(review["min_training_records"]), max_training_pairs=int(review["max_training_pairs"]),
+                training_blocks=tuple(tuple(block) for block in review["training_blocks"]),
                 blocks=tuple(tuple(block) for block in review["blocks"]),
                 fields={name: FieldWeight(**weights) for name, weights in review["fields"].items()}),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RuleError(f"identity rules: an entry is missing or of the wrong shape ({error})") from error
     _check(parsed)
     return parsed
@@ -179,9 +204,11 @@ def _check(rules: IdentityRules) -> None:
     for name, strategy in {"default": rules.survivorship.default, **rules.survivorship.fields}.items():
         require(strategy in STRATEGIES, f"survivorship of {name!r} is {strategy!r}, known are {', '.join(STRATEGIES)}")
     review = rules.review
-    require(0 < review.prior_match_rate < 1 and 0 < review.min_probability < 1, "review rates must lie between 0 and 1")
-    named = {name for block in review.blocks for name in block} | set(review.fields)
+    require(0 < review.rule_recall <= 1 and 0 < review.min_probability < 1, "review rates must lie between 0 and 1")
+    require(review.min_training_records >= 100 and review.max_training_pairs >= 10_000, "review needs min_training_records of 100 and max_training_pairs of 10,000 at least")
+    named = {name for block in (*review.blocks, *review.training_blocks) for name in block} | set(review.fields)
     require(named <= set(BLOCK_FIELDS), f"review names a field other than {', '.join(BLOCK_FIELDS)}")
+    require({name for block in review.training_blocks for name in block} <= set(review.fields), "review.training_blocks names a field that review.fields does not")
     for name, weight in review.fields.items():
         require(0 < weight.m < 1 and 0 < weight.u < 1 and weight.m + weight.near_m < 1 and weight.u + weight.near_u < 1,
                 f"review rates of {name!r} must lie between 0 and 1")

@@ -17,7 +17,7 @@ from datetime import datetime
 import duckdb
 
 from models.engines.identity_nodes import ATTRIBUTES
-from models.engines.identity_rules import IdentityRules
+from models.engines.identity_rules import STRATEGIES, IdentityRules
 
 _NODE = "source VARCHAR NOT NULL, node_type VARCHAR NOT NULL, source_id VARCHAR NOT NULL"
 _PAIR = ", ".join(f"{side}_source VARCHAR, {side}_type VARCHAR, {side}_id VARCHAR" for side in ("left", "right"))
@@ -29,16 +29,21 @@ TABLES = {
                    first_seen_run VARCHAR NOT NULL, first_seen_run_number BIGINT NOT NULL, founded_at TIMESTAMP""",
     # one row per node and shared value or link: the run in which it was first seen
     "sightings": "node_id VARCHAR NOT NULL, key_hash UUID NOT NULL, run_number BIGINT NOT NULL",
-    # one row per decision made through `merge` and `unmerge`; the last one on a pair holds
-    "decisions": f"decision_number BIGINT NOT NULL, {_PAIR}, decision VARCHAR NOT NULL, decided_at TIMESTAMP, decided_by VARCHAR",
     # one row per customer id that was given out and no longer names a customer
     "aliases": "old_customer_id VARCHAR NOT NULL, customer_id VARCHAR NOT NULL, since_run VARCHAR NOT NULL",
     # one row per joining or parting of two customers
     "merge_log": f"""run_id VARCHAR NOT NULL, kind VARCHAR NOT NULL, rule VARCHAR NOT NULL, left_customer_id VARCHAR NOT NULL, right_customer_id VARCHAR NOT NULL,
-                     {_PAIR}, evidence VARCHAR NOT NULL, decided_at TIMESTAMP""",
+                     {_PAIR}, evidence VARCHAR NOT NULL, decided_at TIMESTAMP, decided_by VARCHAR""",
     # one row per pair of customers that a person should look at
     "review_list": f"""left_customer_id VARCHAR NOT NULL, right_customer_id VARCHAR NOT NULL, {_PAIR}, probability DOUBLE, matched_fields VARCHAR[],
                        reason VARCHAR NOT NULL, run_id VARCHAR NOT NULL""",
+    # one row at most: what the review of probable pairs learned. Rates only, no value of a record
+    "review_model": "trained_run VARCHAR NOT NULL, person_count BIGINT NOT NULL, rules_hash VARCHAR NOT NULL, model VARCHAR NOT NULL",
+    # one row per node: its values, the customer it belongs to, and its place in each order of survivorship
+    "records": f"""{_NODE}, customer_id VARCHAR NOT NULL, is_deleted BOOLEAN, merged_into_id VARCHAR, {", ".join(f"{name} {kind}" for name, kind in ATTRIBUTES.items())},
+                   created_at TIMESTAMP, updated_at TIMESTAMP, {", ".join(f"by_{name} BIGINT" for name in STRATEGIES)}""",
+    # one row per field: the order from which a customer takes it
+    "survivorship": "field VARCHAR NOT NULL, strategy VARCHAR NOT NULL",
     # one row per person and organisation it belongs to
     "hierarchy": "customer_id VARCHAR NOT NULL, organisation_id VARCHAR NOT NULL, since TIMESTAMP, is_primary BOOLEAN NOT NULL",
     # one row per customer
@@ -50,10 +55,11 @@ TABLES = {
 
 
 def ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
-    """Create the `identity` schema and its tables where they are missing; what is there stays as it is."""
+    """Create the `identity` schema, its tables and the columns of newer versions where they are missing; what is there stays as it is."""
     con.execute("CREATE SCHEMA IF NOT EXISTS identity")
     for name, columns in TABLES.items():
         con.execute(f"CREATE TABLE IF NOT EXISTS identity.{name} ({columns})")
+    con.execute("ALTER TABLE identity.merge_log ADD COLUMN IF NOT EXISTS decided_by VARCHAR")
 
 
 @contextmanager
@@ -113,15 +119,16 @@ def log_changes(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_id: st
     merges = con.execute("""
         INSERT INTO identity.merge_log
         WITH joined AS MATERIALIZED (
-            SELECT f.left_node, f.right_node, n.rule, coalesce(l.previous_id, l.own_id) AS left_before, coalesce(r.previous_id, r.own_id) AS right_before,
+            SELECT f.left_node, f.right_node, n.rule, CASE WHEN n.rule = 'identity_link' THEN s.decided_by END AS decided_by, coalesce(l.previous_id, l.own_id) AS left_before, coalesce(r.previous_id, r.own_id) AS right_before,
                    l.source AS left_source, l.node_type AS left_type, l.source_id AS left_id, r.source AS right_source, r.node_type AS right_type, r.source_id AS right_id,
                    CASE WHEN is_key THEN evidence || ' (value ' || left(CAST(f.key_hash AS VARCHAR), 8) || ', ' || h.holders || ' records)' ELSE evidence END AS evidence
             FROM identity_forest AS f
             JOIN identity_rule_names AS n USING (rule_number)
             LEFT JOIN (SELECT key_hash, count(*) AS holders FROM identity_holders GROUP BY ALL) AS h ON h.key_hash = f.key_hash
+            LEFT JOIN identity_statements AS s ON s.left_node = f.left_node AND s.right_node = f.right_node
             LEFT JOIN identity_assigned AS l ON l.node_number = f.left_node
             LEFT JOIN identity_assigned AS r ON r.node_number = f.right_node)
-        SELECT $run_id, 'merge', rule, left_before, right_before, left_source, left_type, left_id, right_source, right_type, right_id, evidence, $run_at
+        SELECT $run_id, 'merge', rule, left_before, right_before, left_source, left_type, left_id, right_source, right_type, right_id, evidence, $run_at, decided_by
         FROM joined WHERE left_before <> right_before ORDER BY left_node, right_node""", {"run_id": run_id, "run_at": run_at}).fetchone()[0]
     splits = con.execute("""
         INSERT INTO identity.merge_log
@@ -130,15 +137,15 @@ def log_changes(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_id: st
         homes AS (   -- the part that keeps the id, or the first one when the founder itself has gone
             SELECT previous_id, arg_min(founder, (customer_id <> previous_id, founder)) AS home FROM parts GROUP BY ALL HAVING count(*) > 1),
         named AS MATERIALIZED (
-            SELECT l.previous_id, r.previous_id AS other_id FROM identity_statements AS s
+            SELECT l.previous_id, r.previous_id AS other_id, s.decided_by FROM identity_statements AS s
             LEFT JOIN identity_assigned AS l ON l.node_number = s.left_node LEFT JOIN identity_assigned AS r ON r.node_number = s.right_node
             WHERE s.decision = 'different'),
-        stated AS (SELECT DISTINCT previous_id FROM named WHERE previous_id = other_id),
+        stated AS (SELECT previous_id, min(decided_by) AS decided_by FROM named WHERE previous_id = other_id GROUP BY previous_id),
         parted AS MATERIALIZED (
             SELECT p.previous_id, p.founder, h.home FROM parts AS p JOIN homes AS h USING (previous_id))
         SELECT $run_id, 'unmerge', CASE WHEN s.previous_id IS NULL THEN 'evidence_gone' ELSE 'identity_link' END, l.customer_id, r.customer_id,
                l.source, l.node_type, l.source_id, r.source, r.node_type, r.source_id,
-               CASE WHEN s.previous_id IS NULL THEN 'what joined them no longer holds' ELSE 'stated to be different' END, $run_at
+               CASE WHEN s.previous_id IS NULL THEN 'what joined them no longer holds' ELSE 'stated to be different' END, $run_at, s.decided_by
         FROM parted AS p
         LEFT JOIN stated AS s ON s.previous_id = p.previous_id
         LEFT JOIN identity_assigned AS l ON l.node_number = p.home

@@ -12,6 +12,7 @@ from data_contracts.environment import Home
 from data_contracts.errors import PublishBlocked
 from models import ingest, warehouse
 from models.engines import identity
+from models.engines.identity_rules import rules_of
 from pipelines import checks, dbt_project
 from pipelines.progress import PROGRESS
 from pipelines.resources import RunContext
@@ -35,8 +36,8 @@ TRANSLATOR = LayerTranslator(settings=DagsterDbtTranslatorSettings(enable_asset_
 def identity_assets(run: RunContext):
     """Resolve customers over everything that landed."""
     with PROGRESS.stage("resolve identities"), warehouse.writing(run.home) as con:
-        report = identity.resolve(con, run.run_id, run.instant)
-        PROGRESS.detail(f"{report.customers:,} customers, {report.merges:,} merges, {report.splits:,} splits")
+        report = identity.resolve(con, run.run_id, run.instant, rules_of(run.home.identity_file))
+        PROGRESS.detail(f"{report.customers:,} customers, {report.merges:,} merges, {report.splits:,} splits, {report.conflicts:,} kept apart or naming no known record")
         counts = {t: con.execute(f"SELECT count(*) FROM identity.{t}").fetchone()[0] for t in IDENTITY_TABLES}
     for table, rows in counts.items():
         yield MaterializeResult(asset_key=["identity", table], metadata={"rows": rows})

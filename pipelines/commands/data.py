@@ -209,7 +209,7 @@ def _prepared(home: Path | None) -> Any:
     return opened()
 
 
-def query(sql: Annotated[str, typer.Argument(help="One SELECT over the schemas marts, metrics, features, scores, segments, ops, meta.")],
+def query(sql: Annotated[str, typer.Argument(help="One SELECT over the schemas marts, metrics, features, scores, segments, identity, ops, meta.")],
           form: FormatOption = OutputFormat.table, output: OutputOption = None,
           snapshot: Annotated[Optional[str], typer.Option(help="Another snapshot than the current one.")] = None, home: HomeOption = None) -> None:
     """Ask the published snapshot in SQL. Nothing can be changed, and no file or network is reachable."""

@@ -30,6 +30,10 @@ class Record:
     contact: str | None = None   # of a lead
 
     @property
+    def first_initial(self) -> str | None:
+        return self.first_name[0] if self.first_name else None
+
+    @property
     def node(self) -> Node:
         return (self.source, self.kind, self.id)
 
@@ -37,7 +41,7 @@ class Record:
 # rule: (records it applies to, value, properties that may not differ)
 SHARED_VALUES = {
     "email": (("contact", "lead"), lambda r: r.email.strip().lower(), ("birth_date",)),
-    "phone": (("contact", "lead"), lambda r: "+" + "".join(c for c in r.phone if c.isdigit()).removeprefix("00"), ("birth_date", "last_name")),
+    "phone": (("contact", "lead"), lambda r: "+" + "".join(c for c in r.phone if c.isdigit()).removeprefix("00"), ("birth_date", "last_name", "first_initial")),
     "domain": (("company",), lambda r: r.domain.lower().removeprefix("https://").removeprefix("www."), ()),
 }
 STRENGTH = ["link", "merged", "lead", "email", "phone", "domain"]

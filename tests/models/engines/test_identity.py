@@ -10,8 +10,8 @@ from hashlib import md5
 import duckdb
 import pytest
 
-from models.engines import identity
-from models.engines.identity import Node
+from data_contracts.errors import UsageError
+from models.engines import identity, identity_decisions
 from models.engines.identity_rules import RuleError, load_rules
 
 COLUMNS = {
@@ -22,7 +22,8 @@ COLUMNS = {
     "leads": """lead_id VARCHAR, contact_id VARCHAR, email VARCHAR, phone VARCHAR, first_name VARCHAR, last_name VARCHAR, channel VARCHAR, created_at TIMESTAMP,
                 updated_at TIMESTAMP, converted_contact_id VARCHAR""",
     "orders": "order_id VARCHAR, contact_id VARCHAR, company_id VARCHAR",
-    "identity_links": "left_source VARCHAR, left_id VARCHAR, right_source VARCHAR, right_id VARCHAR, decision VARCHAR, decided_at TIMESTAMP, decided_by VARCHAR",
+    "identity_links": """left_source VARCHAR, left_type VARCHAR, left_id VARCHAR, right_source VARCHAR, right_type VARCHAR, right_id VARCHAR, decision VARCHAR,
+                         decided_at TIMESTAMP, decided_by VARCHAR""",
 }
 AT = datetime(2026, 11, 22)
 
@@ -47,6 +48,13 @@ def add(con, table: str, *rows: dict, source: str = "crm", **common) -> None:
 def link(con, left: str, right: str, decision: str, **more) -> None:
     (left_source, left_id), (right_source, right_id) = left.split(":"), right.split(":")
     add(con, "identity_links", {"left_source": left_source, "left_id": left_id, "right_source": right_source, "right_id": right_id, "decision": decision, **more})
+
+
+def decide(con, verb: str, left: str, right: str) -> identity.IdentityReport:
+    """What the command line does: land the decision, then resolve."""
+    (number,) = con.execute("SELECT count(*) + 1 FROM landing.identity_links").fetchone()
+    add(con, "identity_links", identity_decisions.decide(con, verb, left, right).row(AT, "sam"), source="identity_decisions", _batch_seq=number)
+    return identity.resolve(con, f"decision-{number}", AT)
 
 
 def customers(con) -> dict[str, str]:
@@ -217,15 +225,76 @@ def test_unmerge_restores_what_a_merge_changed_byte_for_byte(con):
     populate(con)
     identity.resolve(con, "r1", AT)
     before, (ann, bob) = state(con), (customers(con)["crm:1"], customers(con)["crm:3"])
-    assert identity.merge(con, ann, bob, run_at=AT).merges == 1
+    assert decide(con, "merge", ann, bob).merges == 1
     assert together(con, "crm:1", "crm:2", "crm:3", "crm:4") and state(con) != before
     survivor = customers(con)["crm:1"]
     loser = ({ann, bob} - {survivor}).pop()
     assert survivor == bob                                             # first seen in the same run, created earlier
     assert con.execute("SELECT old_customer_id, customer_id FROM identity.aliases").fetchall() == [(loser, survivor)]
     assert con.execute("SELECT count(*) FROM identity.customer_attributes WHERE customer_id = ?", [loser]).fetchone() == (0,)
-    assert identity.unmerge(con, survivor, loser, run_at=AT).splits == 1
+    assert decide(con, "unmerge", survivor, loser).splits == 1
     assert state(con) == before
+
+
+@pytest.mark.parametrize("first, second", [("merge", "unmerge"), ("merge", "undo")])
+def test_decisions_on_a_pair_follow_each_other_and_an_undone_one_leaves_no_trace_but_the_log(con, first, second):
+    populate(con)
+    identity.resolve(con, "r1", AT)
+    before = state(con)
+    decide(con, first, "crm:contact:3", "crm:contact:1")
+    assert together(con, "crm:1", "crm:3")
+    decide(con, second, "crm:contact:1", "crm:contact:3")
+    assert state(con) == before
+    decide(con, "undo", "crm:contact:1", "crm:contact:3")
+    assert state(con) == before
+    assert con.execute("SELECT kind, decided_by FROM identity.merge_log WHERE rule = 'identity_link'").fetchall()[:1] == [("merge", "sam")]
+
+
+def test_a_decision_on_companies_leaves_contacts_of_the_same_ids_alone(con):
+    add(con, "companies", {"company_id": "1", "name": "Acme"}, {"company_id": "2", "name": "Acme Ltd"})
+    add(con, "contacts", {"contact_id": "1", "email": "ann@lee.org"}, {"contact_id": "2", "email": "bob@may.org"})
+    identity.resolve(con, "r1", AT)
+    decide(con, "merge", "crm:company:1", "crm:company:2")
+    assert together(con, "company/crm:1", "company/crm:2") and not together(con, "crm:1", "crm:2")
+
+
+@pytest.mark.parametrize("phone", ["0000000", "+49 000 0000", "+1 (999) 999-9999", "1234567", "0123456789", "987654321", "4.91512E+11", "n/a", ""])
+def test_a_phone_typed_to_fill_the_field_or_rounded_by_a_spreadsheet_joins_nobody(con, phone):
+    add(con, "contacts", *({"contact_id": str(n), "phone": phone} for n in range(2)))
+    identity.resolve(con, "r1", AT)
+    assert not together(con, "crm:0", "crm:1")
+
+
+@pytest.mark.parametrize("address", ["", " ", "-", "n/a", "none", "@", "@acme.org", "ann@", "na@na.com", "ann lee@acme.org", "noemail@acme.org"])
+def test_an_address_that_is_none_joins_nobody(con, address):
+    add(con, "contacts", *({"contact_id": str(n), "email": address} for n in range(2)))
+    identity.resolve(con, "r1", AT)
+    assert not together(con, "crm:0", "crm:1")
+
+
+def test_a_couple_that_shares_a_surname_and_a_landline_stays_two_people_and_comes_to_review(con):
+    add(con, "contacts", {"contact_id": "1", "first_name": "Ann"}, {"contact_id": "2", "first_name": "Bob"}, {"contact_id": "3", "first_name": "A."},
+        phone="+49 30 4455667", last_name="Lee")
+    identity.resolve(con, "r1", AT)
+    assert together(con, "crm:1", "crm:3") and not together(con, "crm:1", "crm:2")
+    assert con.execute("SELECT DISTINCT reason FROM identity.review_list").fetchall() == [("kept apart: first_initial",)]
+
+
+def test_a_birth_date_that_a_system_writes_for_unknown_parts_nobody(con):
+    add(con, "contacts", {"contact_id": "1", "email": "ann@lee.org", "birth_date": date(1900, 1, 1)}, {"contact_id": "2", "email": "ann@lee.org", "birth_date": date(1980, 2, 3)})
+    identity.resolve(con, "r1", AT)
+    assert together(con, "crm:1", "crm:2")
+
+
+def test_the_loser_of_a_merge_keeps_its_facts_with_the_survivor_though_the_survivor_is_deleted_or_was_never_seen(con):
+    add(con, "contacts", {"contact_id": "1", "email": "ann@lee.org", "merged_into_id": "2"}, {"contact_id": "2", "email": "new@lee.org"}, {"contact_id": "3", "merged_into_id": "ghost"},
+        {"contact_id": "4", "merged_into_id": "4"})
+    add(con, "orders", {"order_id": "o1", "contact_id": "1"}, {"order_id": "o2", "contact_id": "3"})
+    add(con, "contacts", {"contact_id": "2", "_is_tombstone": True, "_batch_seq": 2})
+    identity.resolve(con, "r1", AT)
+    assert together(con, "crm:1", "crm:2") and together(con, "crm:3", "crm:ghost")
+    held = dict(con.execute("SELECT m.source_id, a.is_deleted FROM identity.members AS m JOIN identity.customer_attributes AS a USING (customer_id)").fetchall())
+    assert held == {"1": True, "2": True, "3": False, "ghost": False, "4": False}
 
 
 @pytest.mark.parametrize("undo", ["delete", "tombstone", "different", "different the other way round"])
@@ -256,7 +325,7 @@ def test_unmerging_customers_that_a_later_rule_joined_brings_back_both_groups(co
     add(con, "contacts", {"contact_id": "4", "phone": "+49151000002", "email": "old@lee.org", "_batch_seq": 2})
     identity.resolve(con, "r2", AT)
     assert together(con, "crm:1", "crm:2", "crm:3", "crm:4")
-    identity.unmerge(con, before["crm:1"], before["crm:3"], run_at=AT)
+    decide(con, "unmerge", before["crm:1"], before["crm:3"])
     assert customers(con) == before                                    # the stronger but younger e-mail link does not take 4 away from 3
 
 
@@ -331,8 +400,8 @@ def test_no_personal_value_stands_in_logs_evidence_or_review(con, caplog):
         add(con, "contacts", {"contact_id": str(n), "email": "canary-mail@secret.org" if n < 2 else "other@secret.org", "phone": "+49151999888777", "first_name": "Canaryfirst",
                               "last_name": f"Canarylast{n // 2}", "birth_date": date(1966, 6, 6), "postal_code": "98765"})
     identity.resolve(con, "r1", AT)
-    identity.unmerge(con, Node("crm", "contact", "0"), Node("crm", "contact", "1"), run_at=AT)
-    tables = {table: con.execute(f"FROM identity.{table}").fetchall() for table in ("merge_log", "review_list", "aliases", "members", "sightings", "decisions", "runs")}
+    decide(con, "unmerge", "crm:contact:0", "crm:contact:1")
+    tables = {table: con.execute(f"FROM identity.{table}").fetchall() for table in ("merge_log", "review_list", "aliases", "members", "sightings", "runs", "review_model")}
     assert tables["merge_log"] and tables["review_list"]
     written = (caplog.text + repr(tables)).lower()
     assert "identity resolved" in written
@@ -369,6 +438,8 @@ def test_probable_pairs_are_listed_and_never_merged(con):
     assert not together(con, "crm:1", "crm:2")
     (probability, fields), = con.execute("SELECT probability, matched_fields FROM identity.review_list").fetchall()
     assert 0.9 < probability <= 1 and set(fields) == {"last_name", "birth_date", "postal_code"}
+    assert con.execute("SELECT count(*) FROM identity.review_model").fetchone() == (0,)      # two people teach nothing
+    assert con.execute("SELECT count(*) FROM duckdb_tables() WHERE starts_with(table_name, '__splink')").fetchone() == (0,)
     link(con, "crm:1", "crm:2", "different")
     identity.resolve(con, "r2", AT)
     assert con.execute("SELECT count(*) FROM identity.review_list").fetchone() == (0,)
@@ -379,12 +450,13 @@ def test_a_failed_run_leaves_everything_as_it_was_and_a_caller_may_roll_back(con
     identity.resolve(con, "r1", AT)
     before = state(con)
     con.execute("BEGIN")
-    identity.merge(con, Node("crm", "contact", "1"), Node("crm", "contact", "3"), run_at=AT)
+    decide(con, "merge", "crm:contact:1", "crm:contact:3")
     assert together(con, "crm:1", "crm:3")
     con.execute("ROLLBACK")
     assert state(con) == before
-    with pytest.raises(identity.UnknownCustomer):
-        identity.unmerge(con, "p_0000000000000000", person_id("crm", "1"))
+    for left, right in [("p_0000000000000000", person_id("crm", "1")), ("crm:contact:1", person_id("crm", "1")), ("crm:company:k1", "crm:contact:1"), ("ann@lee.org", "crm:contact:1")]:
+        with pytest.raises(UsageError):
+            decide(con, "merge", left, right)
     assert state(con) == before
 
 
