@@ -14,7 +14,7 @@ st.html(ROOT / "components" / "style.css")
 st.logo(ROOT / "static" / "logo.svg", size="large")
 
 PAGES = (("overview", "Overview", "monitoring"), ("acquisition", "Acquisition", "campaign"), ("retention", "Retention", "sync"), ("funnel", "Funnel", "filter_alt"), ("sales", "Sales", "handshake"),
-         ("customers", "Customers", "person_search"), ("segments", "Segments", "group_work"), ("patterns", "Patterns", "hub"), ("models", "Models", "model_training"),
+         ("customers", "Customers", "person_search"), ("identity", "Identity", "join"), ("segments", "Segments", "group_work"), ("patterns", "Patterns", "hub"), ("models", "Models", "model_training"),
          ("data_health", "Data health", "health_and_safety"))
 
 

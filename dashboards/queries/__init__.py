@@ -8,6 +8,7 @@ from dashboards.queries.customers import best_customers, customer, customer_scor
 from dashboards.queries.door import has, home, last_run, per_snapshot, pinned, sees_personal_data, snapshot_id, viewer
 from dashboards.queries.funnels import Story, filterable, funnel_story, step_names
 from dashboards.queries.health import checks, health, quarantine, restated, sources
+from dashboards.queries.identity import identity_changes, identity_of, identity_totals, joined_customers, joins_by_rule, pairs_to_judge, serves_identity
 from dashboards.queries.models import (
     LEADING,
     MEASURES,
@@ -50,6 +51,11 @@ __all__ = [
     "has_deals",
     "health",
     "home",
+    "identity_changes",
+    "identity_of",
+    "identity_totals",
+    "joined_customers",
+    "joins_by_rule",
     "judged_models",
     "last_run",
     "mature_range",
@@ -62,6 +68,7 @@ __all__ = [
     "model_verdict",
     "movement",
     "newest_day",
+    "pairs_to_judge",
     "per_snapshot",
     "performance",
     "pinned",
@@ -76,6 +83,7 @@ __all__ = [
     "segment_answer",
     "segment_content",
     "segment_members",
+    "serves_identity",
     "settings",
     "snapshot_id",
     "sources",

@@ -18,7 +18,7 @@ import dashboards
 ROOT = Path(dashboards.__file__).resolve().parents[1]
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-PAGES = ("", "overview", "acquisition", "retention", "funnel", "sales", "customers", "segments", "patterns", "models", "data_health")
+PAGES = ("", "overview", "acquisition", "retention", "funnel", "sales", "customers", "identity", "segments", "patterns", "models", "data_health")
 WIDTHS = {"desktop": 1440, "phone": 390}
 TOLD = ("Traceback", "This app has encountered an error", "could not be drawn", "Page not found")
 

@@ -9,7 +9,7 @@ import pytest
 from dashboards.components.frame import UNEXPECTED
 from data_contracts.environment import Home
 
-PAGES = ("overview", "acquisition", "retention", "funnel", "sales", "customers", "segments", "patterns", "models", "data_health")
+PAGES = ("overview", "acquisition", "retention", "funnel", "sales", "customers", "identity", "segments", "patterns", "models", "data_health")
 
 
 @pytest.fixture
