@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.S | re.M)
 READING = {"status", "quarantine list", "quarantine show", "snapshot list", "doctor", "metric list", "metric show", "metric query", "funnel", "retention", "attribution", "segment explain",
            "segment export", "segment preview", "query", "model list", "source list", "restatement list",
-           "rfm", "rules", "next-products", "cluster list"}
+           "rfm", "rules", "next-products", "cluster list", "identity list", "identity log", "identity review", "identity decisions"}
 
 
 def commands() -> list[list[str]]:
@@ -35,7 +35,7 @@ def commands() -> list[list[str]]:
 def named(arguments: list[str]) -> str:
     """`metric query` of `metric query churn_rate …`."""
     two = " ".join(arguments[:2])
-    return two if two in READING or arguments[0] in ("metric", "segment", "snapshot", "quarantine", "source", "model", "restatement") else arguments[0]
+    return two if two in READING or arguments[0] in ("metric", "segment", "snapshot", "quarantine", "source", "model", "restatement", "identity") else arguments[0]
 
 
 def test_the_readme_holds_commands():

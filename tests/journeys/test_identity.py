@@ -1,0 +1,123 @@
+"""Decisions on identity through the command line: real runs of one small home, before, merged, and after.
+
+Belongs here: that a decision reaches every number and that taking it back restores every number. Does not belong here: the rules of
+resolution (tests/models/engines) or marts under merges at the source (tests/models/warehouse).
+"""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from data_contracts.environment import Home
+from models import ingest, warehouse
+from models.engines import identity
+from pipelines import batches
+
+AS_OF = "2026-06-01"
+# Says when and by which run something was built, and so differs between any two runs.
+RUN_COLUMNS = {"built_at", "run_id", "snapshot_id", "scored_at", "observed_at", "_loaded_at", "dbt_updated_at"}
+COMPARED = ("marts", "metrics", "features", "segments")
+
+
+def company() -> dict[str, list[dict]]:
+    """Forty people who order each month, two of whom are one: Ann Ash at work (c1) and at home (c2), with nothing in common a rule could use."""
+    people = [{"contact_id": f"c{n}", "first_name": f"First{n}", "last_name": f"Last{n}", "email": f"p{n}@mail{n}.org", "company_id": f"k{n % 4}", "city": "Bonn", "country_code": "DE",
+               "created_at": f"2025-01-{1 + n % 28:02d}T08:00:00Z", "updated_at": f"2025-02-{1 + n % 28:02d}T08:00:00Z"} for n in range(3, 43)]
+    ann = {"first_name": "Ann", "last_name": "Ash", "birth_date": "1980-02-03", "postal_code": "53111", "city": "Bonn", "country_code": "DE"}
+    people += [{**ann, "contact_id": "c1", "email": "ann@work.org", "company_id": "k1", "created_at": "2024-12-01T08:00:00Z", "updated_at": "2025-01-02T08:00:00Z"},
+               {**ann, "contact_id": "c2", "email": "ann@home.org", "phone": "+49 228 4455667", "created_at": "2025-03-01T08:00:00Z", "updated_at": "2025-03-02T08:00:00Z"}]
+    orders = [{"order_id": f"o{n}-{month}", "contact_id": f"c{n}", "ordered_at": str(datetime(2025, 1, 5) + timedelta(days=30 * month + n)), "currency": "EUR", "net_amount": 10 + n, "status": "completed", "channel": "web"}
+              for n in range(1, 43) for month in range(0, 15, 1 + n % 4)]
+    companies = [{"company_id": f"k{n}", "name": f"Company {n}", "domain": f"company{n}.org", "created_at": "2024-01-01T00:00:00Z"} for n in range(4)]
+    subscriptions = [{"subscription_id": f"s{n}", "contact_id": f"c{n}", "plan": "basic", "amount": 20, "currency": "EUR", "interval": "month", "started_at": f"2025-0{1 + n % 5}-01"} for n in range(1, 8)]
+    leads = [{"lead_id": f"l{n}", "contact_id": f"c{n}", "channel": "paid_search", "created_at": "2024-12-20T00:00:00Z", "converted_at": "2025-01-20T00:00:00Z", "converted_contact_id": f"c{n}"} for n in (1, 2, 5)]
+    return {"contacts": people, "companies": companies, "orders": orders, "subscriptions": subscriptions, "leads": leads}
+
+
+def contents(home: Path) -> dict[str, tuple[int, str]]:
+    """Rows and fingerprint of every published table of numbers, row order aside and the columns that name the run left out."""
+    place = Home(home)
+    with warehouse.reading(place) as opened:
+        found = {}
+        for table in sorted(opened.snapshot.tables):
+            schema, name = table.split(".")
+            if schema in COMPARED:
+                columns = [r[0] for r in opened.con.execute("SELECT column_name FROM information_schema.columns WHERE table_schema = ? AND table_name = ? ORDER BY 1", [schema, name]).fetchall()]
+                kept = ", ".join(f'"{c}"' for c in columns if c not in RUN_COLUMNS)
+                rows = opened.con.execute(f'SELECT CAST(row({kept}) AS VARCHAR) FROM "{schema}"."{name}" ORDER BY 1').fetchall()
+                found[table] = (len(rows), "\n".join(r[0] for r in rows))
+        return found
+
+
+@pytest.fixture(scope="module")
+def story(build_home, tmp_path_factory) -> dict:
+    """The home, and what it published before, after the merge, and after the merge was taken apart again."""
+    cli = build_home("identity", company(), as_of=AS_OF, currency="EUR")
+    told = {"cli": cli, "review": cli.rows("identity", "review"), "before": contents(cli.home)}
+    ids = {row["source_id"]: row for row in cli.rows("query", "SELECT source_id, customer_id FROM identity.members WHERE node_type = 'contact'")}
+    told["ann"], told["other"] = ids["c1"]["customer_id"], ids["c2"]["customer_id"]
+    told["said"] = cli.run("identity", "merge", told["other"], told["ann"], "--by", "sam").stdout
+    told["waiting"] = cli.rows("identity", "decisions")
+    cli.run("run", "--as-of", AS_OF)
+    told["merged"], told["log"] = contents(cli.home), cli.rows("identity", "log", "--rule", "identity_link")
+    told["show"] = {part: cli.rows("identity", "show", told["other"], "--part", part) for part in ("records", "fields", "former")}
+    told["members"] = cli.rows("query", "SELECT source, node_type, source_id, customer_id FROM identity.members ORDER BY ALL")
+    told["rebuilt_from"] = shutil.copytree(cli.home, tmp_path_factory.mktemp("rebuilt") / "home", ignore=shutil.ignore_patterns("warehouse.duckdb*", "serving", "dagster", "dbt"))
+    cli.run("identity", "unmerge", told["ann"], told["other"], "--by", "kim")
+    cli.run("run", "--as-of", AS_OF)
+    told["after"], told["decisions"] = contents(cli.home), cli.rows("identity", "decisions")
+    return told
+
+
+def test_the_pair_that_is_one_person_is_put_up_for_review(story):
+    pair, = story["review"]
+    assert {pair["left_customer_id"], pair["right_customer_id"]} == {story["ann"], story["other"]}
+    assert pair["probability"] > 0.9 and pair["reason"] == "probable"
+    assert {"first_name", "last_name", "birth_date", "postal_code"} <= set(pair["matched_fields"])
+
+
+def test_a_merge_decided_on_the_command_line_moves_every_fact_to_the_survivor(story):
+    assert "become one" in story["said"] and [(d["decision"], d["decided_by"], d["state"]) for d in story["waiting"]] == [("same", "sam", "waiting")]
+    before, merged = story["before"], story["merged"]
+    assert before["marts.fct_orders"][0] == merged["marts.fct_orders"][0] and before["marts.dim_customers"][0] == merged["marts.dim_customers"][0] + 1
+    assert story["other"] in before["marts.fct_orders"][1] and story["other"] not in merged["marts.fct_orders"][1]
+    assert [(row["kind"], row["decided_by"], {row["left_customer_id"], row["right_customer_id"]}) for row in story["log"]] == [("merge", "sam", {story["ann"], story["other"]})]
+
+
+def test_a_former_id_shows_the_survivor_its_records_and_where_each_field_comes_from(story):
+    records, fields = story["show"]["records"], {row["field"]: row for row in story["show"]["fields"]}
+    assert {row["source_id"] for row in records if row["node_type"] == "contact"} == {"c1", "c2"}
+    assert [row["old_customer_id"] for row in story["show"]["former"]] == [story["other"]]
+    assert (fields["email"]["value"], fields["email"]["source_id"], fields["email"]["other_values"]) == ("ann@home.org", "c2", 1)     # changed last
+    assert fields["phone"]["source_id"] == "c2" and fields["email"]["rule"] == "most_recent"
+
+
+def test_an_unmerge_gives_back_every_mart_and_every_metric_byte_for_byte(story):
+    before, after = story["before"], story["after"]
+    assert set(before) == set(after) and sum(rows for rows, _ in before.values()) > 1_000
+    assert [table for table in before if before[table] != after[table]] == []
+    assert [table for table in before if before[table] != story["merged"][table]], "the merge changed nothing, so that nothing was proved"
+    assert [(d["decision"], d["decided_by"], d["state"]) for d in story["decisions"]] == [("same", "sam", "replaced"), ("different", "kim", "in force")]
+
+
+def test_a_warehouse_built_anew_from_landing_finds_the_decisions_again(story):
+    home = Home(story["rebuilt_from"])
+    with warehouse.writing(home) as con:
+        batches.load_pending(home, con, home.sources(), lambda text: None)
+        ingest.prepare(con)
+        identity.resolve(con, "anew", datetime(2026, 6, 1))
+        found = con.execute("SELECT source, node_type, source_id, customer_id FROM identity.members ORDER BY ALL").fetchall()
+    assert found == [tuple(row.values()) for row in story["members"]]
+
+
+@pytest.mark.parametrize("words, told", [
+    (("merge", "p_0000000000000000", "crm:contact:c3"), "no customer or record is named"), (("merge", "crm:contact:c3", "crm:contact:c3"), "one and the same record"),
+    (("merge", "crm:contact:c3", "crm:company:k1"), "a person and the other an organisation"), (("undo", "crm:contact:c3", "crm:contact:c4"), "no decision on this pair"),
+    (("show", "ann@work.org"), "neither a customer id nor a record"), (("log", "--rule", "guess"), "knows no rule")])
+def test_what_cannot_be_decided_is_refused_with_a_remedy(story, words, told):
+    done = story["cli"].run("identity", *words, ok=False)
+    assert done.returncode == 2 and told in done.stderr
