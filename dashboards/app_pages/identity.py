@@ -50,7 +50,7 @@ def totals() -> None:
 def one_customer() -> None:
     st.subheader("One customer", anchor=False)
     linked = st.query_params.get("id", "")
-    asked = st.text_input("Search", value=linked, placeholder="Customer id, former id, source:contact:id" + (", name or e-mail" if queries.sees_personal_data() else ""), key="asked").strip()
+    asked = st.text_input("Search", value=linked, placeholder=search_hint(), key="asked").strip()
     found = queries.identity_of(asked) if asked else None
     if found is None:
         matches = queries.joined_customers(asked)
@@ -75,6 +75,10 @@ def one_customer() -> None:
     if found["records"].height > 1:
         text.line("To take two of these records apart, run:")
         command("unmerge", *(":".join(found["records"].row(place, named=True)[c] for c in ("source", "node_type", "source_id")) for place in (0, 1)))
+
+
+def search_hint() -> str:
+    return "Name, e-mail, customer id, former id or source:contact:id" if queries.sees_personal_data() else "Customer id, former id or source:contact:id"
 
 
 def pairs() -> None:

@@ -60,6 +60,7 @@ def ensure_tables(con: duckdb.DuckDBPyConnection) -> None:
     for name, columns in TABLES.items():
         con.execute(f"CREATE TABLE IF NOT EXISTS identity.{name} ({columns})")
     con.execute("ALTER TABLE identity.merge_log ADD COLUMN IF NOT EXISTS decided_by VARCHAR")
+    con.execute("DROP TABLE IF EXISTS identity.decisions")      # where decisions stood before they were landed; no command ever wrote there
 
 
 @contextmanager

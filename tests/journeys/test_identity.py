@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from conftest import Cli
 
 from data_contracts.environment import Home
-from models import ingest, warehouse
+from models import warehouse
 from models.engines import identity
 from pipelines import batches
 
@@ -54,70 +55,78 @@ def contents(home: Path) -> dict[str, tuple[int, str]]:
 
 
 @pytest.fixture(scope="module")
-def story(build_home, tmp_path_factory) -> dict:
-    """The home, and what it published before, after the merge, and after the merge was taken apart again."""
+def before(build_home) -> dict:
+    """The home after its first run: `cli`, `tables`, the pairs to judge, and the two customers who are one."""
     cli = build_home("identity", company(), as_of=AS_OF, currency="EUR")
-    told = {"cli": cli, "review": cli.rows("identity", "review"), "before": contents(cli.home)}
-    ids = {row["source_id"]: row for row in cli.rows("query", "SELECT source_id, customer_id FROM identity.members WHERE node_type = 'contact'")}
-    told["ann"], told["other"] = ids["c1"]["customer_id"], ids["c2"]["customer_id"]
-    told["said"] = cli.run("identity", "merge", told["other"], told["ann"], "--by", "sam").stdout
-    told["waiting"] = cli.rows("identity", "decisions")
+    ids = {row["source_id"]: row["customer_id"] for row in cli.rows("query", "SELECT source_id, customer_id FROM identity.members WHERE node_type = 'contact'")}
+    return {"cli": cli, "review": cli.rows("identity", "review"), "tables": contents(cli.home), "ann": ids["c1"], "other": ids["c2"]}
+
+
+@pytest.fixture(scope="module")
+def merged(before, tmp_path_factory) -> dict:
+    """After the decision that they are one, and a run; `landed` is a copy of what a warehouse can be built anew from."""
+    cli: Cli = before["cli"]
+    told = {"said": cli.run("identity", "merge", before["other"], before["ann"], "--by", "sam").stdout, "waiting": cli.rows("identity", "decisions")}
     cli.run("run", "--as-of", AS_OF)
-    told["merged"], told["log"] = contents(cli.home), cli.rows("identity", "log", "--rule", "identity_link")
-    told["show"] = {part: cli.rows("identity", "show", told["other"], "--part", part) for part in ("records", "fields", "former")}
+    told |= {"tables": contents(cli.home), "log": cli.rows("identity", "log", "--rule", "identity_link")}
+    told |= {part: cli.rows("identity", "show", before["other"], "--part", part) for part in ("records", "fields", "former")}
     told["members"] = cli.rows("query", "SELECT source, node_type, source_id, customer_id FROM identity.members ORDER BY ALL")
-    told["rebuilt_from"] = shutil.copytree(cli.home, tmp_path_factory.mktemp("rebuilt") / "home", ignore=shutil.ignore_patterns("warehouse.duckdb*", "serving", "dagster", "dbt"))
-    cli.run("identity", "unmerge", told["ann"], told["other"], "--by", "kim")
-    cli.run("run", "--as-of", AS_OF)
-    told["after"], told["decisions"] = contents(cli.home), cli.rows("identity", "decisions")
+    told["landed"] = shutil.copytree(cli.home, tmp_path_factory.mktemp("anew") / "home", ignore=shutil.ignore_patterns("warehouse.duckdb*", "serving", "dagster", "dbt"))
     return told
 
 
-def test_the_pair_that_is_one_person_is_put_up_for_review(story):
-    pair, = story["review"]
-    assert {pair["left_customer_id"], pair["right_customer_id"]} == {story["ann"], story["other"]}
+@pytest.fixture(scope="module")
+def after(before, merged) -> dict:
+    """After the decision that they are two again, and a run."""
+    cli: Cli = before["cli"]
+    cli.run("identity", "unmerge", before["ann"], before["other"], "--by", "kim")
+    cli.run("run", "--as-of", AS_OF)
+    return {"tables": contents(cli.home), "decisions": cli.rows("identity", "decisions")}
+
+
+def test_the_pair_that_is_one_person_is_put_up_for_review(before):
+    pair, = before["review"]
+    assert {pair["left_customer_id"], pair["right_customer_id"]} == {before["ann"], before["other"]}
     assert pair["probability"] > 0.9 and pair["reason"] == "probable"
     assert {"first_name", "last_name", "birth_date", "postal_code"} <= set(pair["matched_fields"])
-
-
-def test_a_merge_decided_on_the_command_line_moves_every_fact_to_the_survivor(story):
-    assert "become one" in story["said"] and [(d["decision"], d["decided_by"], d["state"]) for d in story["waiting"]] == [("same", "sam", "waiting")]
-    before, merged = story["before"], story["merged"]
-    assert before["marts.fct_orders"][0] == merged["marts.fct_orders"][0] and before["marts.dim_customers"][0] == merged["marts.dim_customers"][0] + 1
-    assert story["other"] in before["marts.fct_orders"][1] and story["other"] not in merged["marts.fct_orders"][1]
-    assert [(row["kind"], row["decided_by"], {row["left_customer_id"], row["right_customer_id"]}) for row in story["log"]] == [("merge", "sam", {story["ann"], story["other"]})]
-
-
-def test_a_former_id_shows_the_survivor_its_records_and_where_each_field_comes_from(story):
-    records, fields = story["show"]["records"], {row["field"]: row for row in story["show"]["fields"]}
-    assert {row["source_id"] for row in records if row["node_type"] == "contact"} == {"c1", "c2"}
-    assert [row["old_customer_id"] for row in story["show"]["former"]] == [story["other"]]
-    assert (fields["email"]["value"], fields["email"]["source_id"], fields["email"]["other_values"]) == ("ann@home.org", "c2", 1)     # changed last
-    assert fields["phone"]["source_id"] == "c2" and fields["email"]["rule"] == "most_recent"
-
-
-def test_an_unmerge_gives_back_every_mart_and_every_metric_byte_for_byte(story):
-    before, after = story["before"], story["after"]
-    assert set(before) == set(after) and sum(rows for rows, _ in before.values()) > 1_000
-    assert [table for table in before if before[table] != after[table]] == []
-    assert [table for table in before if before[table] != story["merged"][table]], "the merge changed nothing, so that nothing was proved"
-    assert [(d["decision"], d["decided_by"], d["state"]) for d in story["decisions"]] == [("same", "sam", "replaced"), ("different", "kim", "in force")]
-
-
-def test_a_warehouse_built_anew_from_landing_finds_the_decisions_again(story):
-    home = Home(story["rebuilt_from"])
-    with warehouse.writing(home) as con:
-        batches.load_pending(home, con, home.sources(), lambda text: None)
-        ingest.prepare(con)
-        identity.resolve(con, "anew", datetime(2026, 6, 1))
-        found = con.execute("SELECT source, node_type, source_id, customer_id FROM identity.members ORDER BY ALL").fetchall()
-    assert found == [tuple(row.values()) for row in story["members"]]
 
 
 @pytest.mark.parametrize("words, told", [
     (("merge", "p_0000000000000000", "crm:contact:c3"), "no customer or record is named"), (("merge", "crm:contact:c3", "crm:contact:c3"), "one and the same record"),
     (("merge", "crm:contact:c3", "crm:company:k1"), "a person and the other an organisation"), (("undo", "crm:contact:c3", "crm:contact:c4"), "no decision on this pair"),
     (("show", "ann@work.org"), "neither a customer id nor a record"), (("log", "--rule", "guess"), "knows no rule")])
-def test_what_cannot_be_decided_is_refused_with_a_remedy(story, words, told):
-    done = story["cli"].run("identity", *words, ok=False)
+def test_what_cannot_be_decided_is_refused_with_a_remedy(before, words, told):
+    done = before["cli"].run("identity", *words, ok=False)
     assert done.returncode == 2 and told in done.stderr
+
+
+def test_a_merge_decided_on_the_command_line_moves_every_fact_to_the_survivor(before, merged):
+    assert "become one" in merged["said"] and [(d["decision"], d["decided_by"], d["state"]) for d in merged["waiting"]] == [("same", "sam", "waiting")]
+    (orders, text), (orders_now, text_now) = before["tables"]["marts.fct_orders"], merged["tables"]["marts.fct_orders"]
+    assert orders == orders_now and before["other"] in text and before["other"] not in text_now
+    assert before["tables"]["marts.dim_customers"][0] == merged["tables"]["marts.dim_customers"][0] + 1
+    assert [(row["kind"], row["decided_by"], {row["left_customer_id"], row["right_customer_id"]}) for row in merged["log"]] == [("merge", "sam", {before["ann"], before["other"]})]
+
+
+def test_a_former_id_shows_the_survivor_its_records_and_where_each_field_comes_from(before, merged):
+    fields = {row["field"]: row for row in merged["fields"]}
+    assert {row["source_id"] for row in merged["records"] if row["node_type"] == "contact"} == {"c1", "c2"}
+    assert [row["old_customer_id"] for row in merged["former"]] == [before["other"]]
+    assert (fields["email"]["value"], fields["email"]["source_id"], fields["email"]["other_values"]) == ("ann@home.org", "c2", 1)     # changed last
+    assert fields["phone"]["source_id"] == "c2" and fields["email"]["rule"] == "most_recent"
+
+
+def test_a_warehouse_built_anew_from_landing_follows_the_decisions_again(merged):
+    home = Home(merged["landed"])
+    with warehouse.writing(home) as con:
+        batches.load_pending(home, con, home.sources(), lambda text: None)
+        identity.resolve(con, "anew", datetime(2026, 6, 1))
+        found = con.execute("SELECT source, node_type, source_id, customer_id FROM identity.members ORDER BY ALL").fetchall()
+    assert found == [tuple(row.values()) for row in merged["members"]]
+
+
+def test_an_unmerge_gives_back_every_mart_and_every_metric_byte_for_byte(before, merged, after):
+    assert set(before["tables"]) == set(after["tables"]) and sum(rows for rows, _ in before["tables"].values()) > 1_000
+    assert [table for table, content in before["tables"].items() if content != after["tables"][table]] == []
+    assert [table for table, content in before["tables"].items() if content != merged["tables"][table]], "the merge changed nothing, so that nothing was proved"
+    assert [(d["decision"], d["decided_by"], d["state"]) for d in after["decisions"]] == [("same", "sam", "replaced"), ("different", "kim", "in force")]
