@@ -15,9 +15,10 @@ CHANGES = {"decided_at": Column("When (UTC)", "instant"), "rule": Column("Rule",
            "right_record": Column("Other record"), "left_customer_id": Column("Customer"), "right_customer_id": Column("Other customer")}
 PAIRS = {"probability": Column("Probability", "share"), "matched_fields": Column("Agree on"), "reason": Column("Why"), "left_name": Column("Name"), "right_name": Column("Other name"),
          "left_customer_id": Column("Customer"), "right_customer_id": Column("Other customer")}
-RECORDS = {"source": Column("Source"), "node_type": Column("Type"), "source_id": Column("Id"), "joined_by": Column("Joined by", "words"), "evidence": Column("Evidence"), "name": Column("Name"), "first_name": Column("First name"),
-           "last_name": Column("Last name"), "email": Column("E-mail"), "phone": Column("Phone"), "merged_into_id": Column("Merged into"), "is_deleted": Column("Deleted", "flag"), "updated_at": Column("Changed (UTC)", "instant")}
-FIELDS = {"field": Column("Field", "words"), "value": Column("Value"), "rule": Column("Rule", "words"), "source": Column("From source"), "source_id": Column("Record"), "other_values": Column("Other values", "count")}
+RECORDS = {"record": Column("Record"), "joined_by": Column("Joined by", "words"), "name": Column("Name"), "first_name": Column("First name"),
+           "last_name": Column("Last name"), "email": Column("E-mail"), "phone": Column("Phone"), "merged_into_id": Column("Merged into"), "is_deleted": Column("Deleted", "flag"),
+           "updated_at": Column("Changed (UTC)", "instant"), "evidence": Column("Evidence")}
+FIELDS = {"field": Column("Field", "words"), "value": Column("Value"), "rule": Column("Rule", "words"), "record": Column("From record"), "other_values": Column("Other values", "count")}
 FORMER = {"old_customer_id": Column("Former id"), "since_run": Column("Since run")}
 ORGANISATIONS = {"customer_id": Column("Person"), "organisation_id": Column("Organisation"), "since": Column("Since", "date"), "is_primary": Column("Main", "flag")}
 
@@ -74,7 +75,7 @@ def one_customer() -> None:
         tables.table(found["organisations"], ORGANISATIONS)
     if found["records"].height > 1:
         text.line("To take two of these records apart, run:")
-        command("unmerge", *(":".join(found["records"].row(place, named=True)[c] for c in ("source", "node_type", "source_id")) for place in (0, 1)))
+        command("unmerge", *found["records"]["record"].to_list()[:2])
 
 
 def search_hint() -> str:

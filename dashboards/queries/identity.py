@@ -11,7 +11,7 @@ from data_contracts.errors import UsageError
 from models import warehouse
 from models.engines import identity_answers
 
-RECENT = 25        # changes and pairs shown; the command line gives all
+RECENT = 10        # changes and pairs shown; the command line gives all
 FOUND = 50
 
 

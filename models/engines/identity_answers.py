@@ -51,7 +51,7 @@ def records(con: duckdb.DuckDBPyConnection, customer_id: str, *, personal: bool)
             UNION ALL SELECT right_source, right_type, right_id, rule, evidence, decided_by, decided_at FROM identity.merge_log WHERE kind = 'merge'),
         last_join AS (
             SELECT * FROM joins QUALIFY row_number() OVER (PARTITION BY source, node_type, source_id ORDER BY decided_at DESC NULLS LAST, rule, evidence) = 1)
-        SELECT m.source, m.node_type, m.source_id, m.first_seen_run, m.is_known, r.is_deleted, r.merged_into_id, r.created_at, r.updated_at,
+        SELECT concat_ws(':', m.source, m.node_type, m.source_id) AS record, m.source, m.node_type, m.source_id, m.first_seen_run, m.is_known, r.is_deleted, r.merged_into_id, r.created_at, r.updated_at,
                j.rule AS joined_by, j.evidence, j.decided_by, j.decided_at AS joined_at, {values}
         FROM identity.members AS m
         LEFT JOIN identity.records AS r USING (source, node_type, source_id)
@@ -71,7 +71,7 @@ def survivorship(con: duckdb.DuckDBPyConnection, customer_id: str, *, personal: 
             SELECT h.*, s.strategy, count(DISTINCT held) OVER (PARTITION BY field) - 1 AS other_values,
                    row_number() OVER (PARTITION BY field ORDER BY CASE s.strategy WHEN 'most_recent' THEN by_most_recent WHEN 'most_trusted' THEN by_most_trusted ELSE by_most_complete END) AS place
             FROM held AS h JOIN identity.survivorship AS s USING (field))
-        SELECT field, value, strategy AS rule, source, node_type, source_id, other_values FROM ranked WHERE place = 1 ORDER BY position""",
+        SELECT field, value, strategy AS rule, concat_ws(':', source, node_type, source_id) AS record, source, node_type, source_id, other_values FROM ranked WHERE place = 1 ORDER BY position""",
         {"id": customer_id, "personal": personal}).pl()
 
 
@@ -88,14 +88,17 @@ def organisations(con: duckdb.DuckDBPyConnection, customer_id: str) -> pl.DataFr
 
 def log(con: duckdb.DuckDBPyConnection, *, kind: str | None = None, rule: str | None = None, customer: str | None = None, decided_by: str | None = None,
         since: datetime | None = None, limit: int | None = None) -> pl.DataFrame:
-    """Joins and partings, newest first. One row per pair of customers joined or parted. `since` is UTC."""
+    """Joins and partings, newest first. One row per pair of customers joined or parted.
+
+    `customer` is a customer id, which stands for all of its records, or a record `source:type:id`. `since` is UTC.
+    """
     return con.execute("""
+        WITH own AS (SELECT concat_ws(':', source, node_type, source_id) AS record FROM identity.members WHERE customer_id = $customer UNION SELECT $customer)
         SELECT decided_at, kind, rule, evidence, decided_by, left_customer_id, right_customer_id, concat_ws(':', left_source, left_type, left_id) AS left_record,
                concat_ws(':', right_source, right_type, right_id) AS right_record, run_id
         FROM identity.merge_log
         WHERE ($kind IS NULL OR kind = $kind) AND ($rule IS NULL OR rule = $rule) AND ($by IS NULL OR decided_by = $by) AND ($since IS NULL OR decided_at >= $since)
-              AND ($customer IS NULL OR left_customer_id = $customer OR right_customer_id = $customer OR concat_ws(':', left_source, left_type, left_id) = $customer
-                   OR concat_ws(':', right_source, right_type, right_id) = $customer)
+              AND ($customer IS NULL OR left_customer_id = $customer OR right_customer_id = $customer OR left_record IN (SELECT record FROM own) OR right_record IN (SELECT record FROM own))
         ORDER BY decided_at DESC, kind, left_customer_id, right_customer_id, left_record, right_record LIMIT $limit""",
         {"kind": kind, "rule": rule, "customer": customer, "by": decided_by, "since": since, "limit": limit}).pl()
 

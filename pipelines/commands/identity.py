@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from data_contracts.environment import find_home
 from data_contracts.errors import UsageError
 from pipelines.commands.options import FormatOption, HomeOption, OutputFormat, OutputOption
+
+if TYPE_CHECKING:
+    import polars as pl
 
 identity_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=(
     "Which source records are one customer, why, and decisions on it.\n\n"
@@ -24,6 +27,16 @@ Left = Annotated[str, typer.Argument(metavar="LEFT", help="A customer id (a form
 Right = Annotated[str, typer.Argument(metavar="RIGHT", help="The other one.")]
 By = Annotated[Optional[str], typer.Option("--by", metavar="NAME", help="Who decides. Default: the system account.", show_default=False)]
 Limit = Annotated[int, typer.Option(min=1, help="Rows given.")]
+
+
+# What a terminal has room for; other formats and files carry every column.
+SHOWN = {
+    "list": ("customer_id", "customer_type", "name", "email", "record_count", "source_count", "former_ids", "is_deleted"),
+    "records": ("record", "joined_by", "evidence", "decided_by", "name", "first_name", "last_name", "email", "phone", "merged_into_id", "is_deleted"),
+    "fields": ("field", "value", "rule", "record", "other_values"),
+    "log": ("decided_at", "kind", "rule", "evidence", "decided_by", "left_record", "right_record", "left_customer_id", "right_customer_id"),
+    "review": ("probability", "matched_fields", "reason", "left_customer_id", "left_name", "right_customer_id", "right_name"),
+}
 
 
 class Kind(str, Enum):
@@ -49,6 +62,20 @@ def register(app: typer.Typer) -> None:
     app.add_typer(identity_app, name="identity")
 
 
+def _give(frame: pl.DataFrame, table: str, form: OutputFormat, output: Path | None, title: str | None = None, notes: Sequence[str] = ()) -> None:
+    """Rows to a file or another program whole; to a terminal the columns of `SHOWN` that hold something, and the notes."""
+    import polars as pl
+
+    from pipelines.output import emit
+    if form is not OutputFormat.table or output is not None:
+        emit(frame, form.value, output, title=title)
+        return
+    kept = [name for name in SHOWN.get(table, frame.columns) if frame.is_empty() or frame[name].null_count() < frame.height]
+    lists = [pl.col(name).list.join(", ") for name in kept if frame.schema[name] == pl.List]
+    instants = [pl.col(name).dt.truncate("1s") for name in kept if frame.schema[name] == pl.Datetime]
+    emit(frame.select(kept).with_columns(*lists, *instants), title=title, notes=notes)
+
+
 @contextmanager
 def _reading(home: Path | None) -> Iterator[tuple[Any, bool, str]]:
     """The published snapshot, whether its viewer may see personal data, and the note under every table."""
@@ -65,10 +92,9 @@ def identity_list(text: Annotated[str, typer.Argument(metavar="[TEXT]", help="Pa
                   limit: Limit = 50, form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
     """Customers made of several source records, those of most records first."""
     from models.engines import identity_answers
-    from pipelines.output import emit
     with _reading(home) as (con, personal, note):
         frame = identity_answers.customers(con, personal=personal, text=text, min_records=min_records, limit=limit)
-    emit(frame, form.value, output, notes=[note, "Next: rapport identity show ID"] if form is OutputFormat.table else [])
+    _give(frame, "list", form, output, notes=[note, "Next: rapport identity show ID"])
 
 
 @identity_app.command(name="show")
@@ -76,7 +102,6 @@ def identity_show(name: Name, part: Annotated[Optional[Part], typer.Option("--pa
                   form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
     """One customer: its source records and what joined them, which record gave which field, former ids, organisations, log and open pairs."""
     from models.engines import identity_answers as answers
-    from pipelines.output import emit
     with _reading(home) as (con, personal, note):
         customer = answers.current(con, name)
         tables = {
@@ -89,20 +114,15 @@ def identity_show(name: Name, part: Annotated[Optional[Part], typer.Option("--pa
         }
         if part is not None or form is not OutputFormat.table or output is not None:
             title, ask = tables[part or Part.records]
-            emit(ask(), form.value, output, title=f"{customer}: {title}", notes=[note] if form is OutputFormat.table else [])
+            _give(ask(), (part or Part.records).value, form, output, title=f"{customer}: {title}", notes=[note])
             return
         if customer != name:
             print(f"{name} belongs to customer {customer} now.")
         for of_part, (title, ask) in tables.items():
             frame = ask()
             if frame.height or of_part is Part.records:
-                emit(frame.select(c for c in frame.columns if frame[c].null_count() < frame.height), title=f"{customer}: {title}")
-        emit_note(note)
-
-
-def emit_note(note: str) -> None:
-    """A note on standard error, so that pipes stay clean."""
-    typer.echo(note, err=True)
+                _give(frame, of_part.value, form, output, title=f"{customer}: {title}")
+        typer.echo(note, err=True)
 
 
 @identity_app.command(name="log")
@@ -115,12 +135,11 @@ def identity_log(kind: Annotated[Optional[Kind], typer.Option("--kind", help="Jo
                  form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
     """Everything that was joined and parted: when, by which rule, on what evidence, by whom. Evidence never holds a personal value."""
     from models.engines import identity_answers
-    from pipelines.output import emit
     with _reading(home) as (con, _, note):
         if rule:
             identity_answers.require_rule(con, rule)
         frame = identity_answers.log(con, kind=kind.value if kind else None, rule=rule, customer=customer, decided_by=by, since=since, limit=limit)
-    emit(frame, form.value, output, notes=[note] if form is OutputFormat.table else [])
+    _give(frame, "log", form, output, notes=[note])
 
 
 @identity_app.command(name="review")
@@ -129,22 +148,20 @@ def identity_review(min_probability: Annotated[float, typer.Option(min=0, max=1,
                     limit: Limit = 50, form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
     """Pairs for you to judge: probability of being one, the fields that agree, and why a rule did not join them."""
     from models.engines import identity_answers
-    from pipelines.output import emit
     with _reading(home) as (con, personal, note):
         chosen = identity_answers.current(con, customer) if customer else None
         frame = identity_answers.review(con, personal=personal, min_probability=min_probability, customer=chosen, limit=limit)
     hints = [note, "The same: rapport identity merge LEFT RIGHT. Two: rapport identity unmerge LEFT RIGHT. Decided pairs leave the list with the next run."]
-    emit(frame, form.value, output, notes=hints if form is OutputFormat.table else [])
+    _give(frame, "review", form, output, notes=hints)
 
 
 @identity_app.command(name="decisions")
 def identity_decisions(form: FormatOption = OutputFormat.table, output: OutputOption = None, home: HomeOption = None) -> None:
     """Decisions taken here, oldest first: waiting for a run, in force, replaced, or undone."""
     from pipelines import decisions
-    from pipelines.output import emit
     with _reading(home) as (con, _, note):
         frame = decisions.taken(find_home(home), con).drop("is_applied")
-    emit(frame, form.value, output, notes=[note] if form is OutputFormat.table else [])
+    _give(frame, "decisions", form, output, notes=[note])
 
 
 @identity_app.command(name="merge")
