@@ -56,13 +56,14 @@ def _is_own(file: Path, name: str) -> bool:
     return (file.name, name) in {("frame.py", "title"), ("data_health.py", "rows"), *((page, "currency") for page in ("overview.py", "acquisition.py", "retention.py"))}    # a page's own title; a number of rows; a checked code
 
 
-def test_a_viewer_without_the_right_sees_no_personal_data(demo, show, monkeypatch, html):
+@pytest.mark.parametrize("page", ["customers", "identity"])
+def test_a_viewer_without_the_right_sees_no_personal_data(page, demo, show, monkeypatch, html):
     with warehouse.reading(demo) as reading:
         customer, name, email = reading.con.execute("SELECT customer_id, name, email FROM marts.dim_customers WHERE email IS NOT NULL AND name IS NOT NULL AND NOT is_deleted AND order_count > 1 ORDER BY 1 LIMIT 1").fetchone()
-    as_admin = html(show(demo, "customers", id=customer))
-    assert name in as_admin and email in as_admin
+    as_admin = html(show(demo, page, id=customer))
+    assert email in as_admin and (name in as_admin or page == "identity")      # first and last name stand apart there
     monkeypatch.setattr(door, "viewer", lambda: warehouse.Viewer("v", "viewer"))      # the same process and caches, another role
-    as_viewer = show(demo, "customers", id=customer)
+    as_viewer = show(demo, page, id=customer)
     everything = html(as_viewer) + "".join(str(o) for box in as_viewer.selectbox for o in box.options)
     assert name not in everything and email not in everything
     assert customer in everything
