@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 
 from dashboards import queries
-from dashboards.components import cards, frame, tables, text
+from dashboards.components import cards, frame, survival, tables, text
 from dashboards.components import format as shown
 from dashboards.components.tables import Column
 
@@ -73,6 +73,9 @@ def profile(customer_id: str) -> None:
     if reasons:
         text.line("What the churn score rests on:")
         text.listing(reasons)
+    timing = queries.customer_curve(customer_id)
+    if not timing.is_empty():
+        survival.curve(timing, scores["churn_timing"])
     st.subheader("Timeline", anchor=False)
     story = queries.timeline(customer_id)
     if story.is_empty():

@@ -4,7 +4,7 @@ Belongs here: reading and shaping rows for a page, one module a subject. Does no
 (`models/metrics`, `models/analysis`), or how it is shown (`components`).
 """
 
-from dashboards.queries.customers import best_customers, customer, customer_scores, customer_segments, find_customers, timeline
+from dashboards.queries.customers import best_customers, customer, customer_curve, customer_scores, customer_segments, find_customers, timeline
 from dashboards.queries.door import has, home, last_run, per_snapshot, pinned, sees_personal_data, snapshot_id, viewer
 from dashboards.queries.funnels import Story, filterable, funnel_story, step_names
 from dashboards.queries.health import checks, health, quarantine, restated, sources
@@ -38,6 +38,7 @@ __all__ = [
     "choices",
     "cost_by_channel",
     "customer",
+    "customer_curve",
     "customer_scores",
     "customer_segments",
     "deal_stages",

@@ -52,12 +52,26 @@ def customer(reading: warehouse.Reading, customer_id: str) -> dict[str, Any] | N
 def customer_scores(reading: warehouse.Reading, customer_id: str) -> dict[str, dict[str, Any]]:
     """The published scores of one customer, by model; a model that publishes nothing is left out."""
     scores = {}
-    for model in ("churn", "clv"):
+    for model in ("churn", "clv", "churn_timing", "uplift"):
         if has(reading, f"scores.{model}"):
             frame = reading.con.execute(f"SELECT * FROM scores.{model} WHERE customer_id = ?", [customer_id]).pl()
             if frame.height:
                 scores[model] = frame.row(0, named=True)
     return scores
+
+
+@per_snapshot
+def customer_curve(reading: warehouse.Reading, customer_id: str) -> pl.DataFrame:
+    """Chance of still being a customer after so many days (day, still), from 1 today on; no rows where none is scored."""
+    if not has(reading, "scores.churn_timing"):
+        return pl.DataFrame(schema={"day": pl.Int32, "still": pl.Float64})
+    return reading.con.execute("""
+        WITH scored AS (SELECT * FROM scores.churn_timing WHERE customer_id = ?)
+        SELECT day, still FROM (
+            SELECT 0 AS day, CAST(1 AS DOUBLE) AS still FROM scored
+            UNION ALL SELECT 30, still_30d FROM scored UNION ALL SELECT 60, still_60d FROM scored UNION ALL SELECT 90, still_90d FROM scored
+            UNION ALL SELECT 180, still_180d FROM scored UNION ALL SELECT 365, still_365d FROM scored)
+        WHERE still IS NOT NULL ORDER BY day""", [customer_id]).pl()
 
 
 @per_snapshot
