@@ -36,16 +36,18 @@ def reasons(frame: pl.DataFrame, contributions: dict[str, np.ndarray], raises: s
     kept = min(REASONS, len(names))
     order = np.argsort(-np.abs(matrix), axis=1)[:, :kept]
     strength = np.take_along_axis(matrix, order, axis=1)
-    texts = {}
-    for number in np.unique(order):
-        words = written(names[number], frame[names[number]]) if names[number] in frame.columns else pl.Series([names[number].replace("_", " ")] * frame.height)
-        texts[int(number)] = words
     columns = []
     for place in range(kept):
-        chosen = pl.Series([None] * frame.height, dtype=pl.String)
-        for number, words in texts.items():
-            chosen = pl.select(pl.when(pl.Series(order[:, place] == number)).then(words).otherwise(chosen)).to_series()
-        effect = np.where(strength[:, place] > 0, raises, lowers)
-        sentence = chosen + " (" + pl.Series(effect) + ")"
-        columns.append(pl.select(pl.when(pl.Series(np.abs(strength[:, place]) >= SMALLEST_CONTRIBUTION)).then(sentence)).to_series().alias(f"r{place}"))
+        # only the rows a feature is a reason of are put into words
+        chosen = [np.flatnonzero(order[:, place] == number) for number in range(len(names))]
+        words = pl.concat([_words(frame, names[number], rows) for number, rows in enumerate(chosen) if len(rows)])
+        back = np.empty(frame.height, dtype=np.int64)
+        back[np.concatenate(chosen)] = np.arange(frame.height)
+        effect = pl.Series(np.where(strength[:, place] > 0, f" ({raises})", f" ({lowers})"))
+        told = pl.DataFrame({"words": words.gather(pl.Series(back)), "effect": effect, "counts": np.abs(strength[:, place]) >= SMALLEST_CONTRIBUTION})
+        columns.append(told.select(pl.when("counts").then(pl.col("words") + pl.col("effect")).alias(f"r{place}")).to_series())
     return pl.DataFrame(columns).select(pl.concat_list(pl.all()).list.drop_nulls().alias("reasons"))["reasons"]
+
+
+def _words(frame: pl.DataFrame, name: str, rows: np.ndarray) -> pl.Series:
+    return written(name, frame[name].gather(pl.Series(rows))).alias("words") if name in frame.columns else pl.Series("words", [name.replace("_", " ")] * len(rows), dtype=pl.String)

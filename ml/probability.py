@@ -10,6 +10,7 @@ the contributions of a published score add up to it exactly.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -37,6 +38,8 @@ RESAMPLES = 100
 # Sampled rows for training trees: more hardly changes them, and memory stays bounded.
 MOST_TRAINING_ROWS = 300_000
 FEWEST_THREADED_VALUES = 5_000_000
+# Rows scored at once: their columns stay in the processor's cache.
+CHUNK_ROWS = 32_768
 
 
 @dataclass(frozen=True)
@@ -126,19 +129,28 @@ class Trees:
         """Log-odds, shape [n]."""
         values = self.space.raw(frame)
         total = np.full(len(values), self.base)
-        for tree in self.trees:
-            total += tree["expected"][_walk(tree, values)]
+        for begin in range(0, len(values), CHUNK_ROWS):
+            columns, missing = _columns(values[begin : begin + CHUNK_ROWS])
+            for tree in self.trees:
+                for node, rows in _reached(tree, columns, missing):
+                    if tree["leaf"][node]:
+                        total[begin : begin + CHUNK_ROWS] += tree["expected"][node] * rows
         return total
 
     def explained(self, frame: pl.DataFrame) -> tuple[float, dict[str, np.ndarray]]:
         """Base and the contribution of each feature, shape [n]; base plus contributions is the log-odds."""
         values = self.space.raw(frame)
-        parts = np.zeros(values.shape)
-        base = self.base
-        for tree in self.trees:
-            base += float(tree["expected"][0])
-            _walk(tree, values, parts)
-        return base, _by_feature(parts, self.space.source)
+        parts = np.zeros((values.shape[1], len(values)))
+        for begin in range(0, len(values), CHUNK_ROWS):
+            columns, missing = _columns(values[begin : begin + CHUNK_ROWS])
+            part = parts[:, begin : begin + CHUNK_ROWS]
+            for tree in self.trees:
+                expected, parent = tree["expected"], _parents(tree)
+                for node, rows in _reached(tree, columns, missing):
+                    if node:
+                        before = parent[node]
+                        part[tree["feature"][before]] += (expected[node] - expected[before]) * rows
+        return self.base + float(sum(tree["expected"][0] for tree in self.trees)), _by_feature(parts.T, self.space.source)
 
     def state(self) -> dict[str, Any]:
         return {"space": self.space.state(), "trees": self.trees, "base": self.base}
@@ -518,18 +530,24 @@ def _plain_tree(nodes: np.ndarray) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def _walk(tree: dict[str, np.ndarray], values: np.ndarray, parts: np.ndarray | None = None) -> np.ndarray:
-    """The leaf of each row; with `parts`, the change of the expected value is added to the feature of each split."""
-    node = np.zeros(len(values), dtype=np.int64)
-    rows = np.flatnonzero(~tree["leaf"][node])
-    while len(rows):
-        at = node[rows]
-        feature = tree["feature"][at]
-        value = values[rows, feature]
-        go_left = np.where(np.isnan(value), tree["missing_left"][at], value <= tree["threshold"][at])
-        after = np.where(go_left, tree["left"][at], tree["right"][at])
-        if parts is not None:
-            parts[rows, feature] += tree["expected"][after] - tree["expected"][at]
-        node[rows] = after
-        rows = rows[~tree["leaf"][after]]
-    return node
+def _columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    columns = np.ascontiguousarray(values.T)
+    return columns, np.isnan(columns)
+
+
+def _parents(tree: dict[str, np.ndarray]) -> dict[int, int]:
+    return {int(child): node for node in np.flatnonzero(~tree["leaf"]).tolist() for child in (tree["left"][node], tree["right"][node])}
+
+
+def _reached(tree: dict[str, np.ndarray], columns: np.ndarray, missing: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each node with the rows that come by it, as a mask: whole columns compared at once are many times faster than rows followed one by one."""
+    waiting = [(0, np.ones(columns.shape[1], dtype=bool))]
+    while waiting:
+        node, rows = waiting.pop()
+        yield node, rows
+        if not tree["leaf"][node]:
+            feature = tree["feature"][node]
+            goes_left = columns[feature] <= tree["threshold"][node]
+            if tree["missing_left"][node]:
+                goes_left |= missing[feature]
+            waiting += [(int(tree["left"][node]), rows & goes_left), (int(tree["right"][node]), rows & ~goes_left)]
