@@ -112,7 +112,8 @@ def what_counts(model: str) -> None:
     text.line(NOT_CAUSAL)
     model_charts.importance(importance.head(12))
     features = [name for name in importance["feature"].to_list() if name in dependence["feature"]][:6]
-    for column, feature in zip((st.columns(3, gap="medium") * 2), features, strict=False):
+    places = [*st.columns(3, gap="medium"), *st.columns(3, gap="medium")]
+    for column, feature in zip(places, features, strict=False):
         with column:
             part = dependence.filter(pl.col("feature") == feature)
             text.line(shown.words(part["label"][0]))

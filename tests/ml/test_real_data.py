@@ -101,7 +101,13 @@ def bank() -> tuple[Task, pl.DataFrame]:
 
 
 def test_bank_calls_are_ranked_as_well_as_the_library_ranks_them():
-    """These rows, the earliest of the published set, hold little without the duration of the call: plain boosting gives .64."""
+    """These rows, the earliest of the published set, hold little without the duration of the call.
+
+    Over all 28,831 rows and five folds: logistic .644, trees .661, blend .656, the library's boosting with its own categories .658. Published
+    figures of .80 rest on the rows after these, when contacts from before (`poutcome`, absent from the first 21,000 rows) begin to tell.
+    Windows of 12,000 rows to learn from and the next 4,000 to judge give .45 to .54 whatever the model: months and rates of the
+    past do not rank the next month's calls.
+    """
     task, frame = bank()
     sample = frame.sample(5_000, seed=0)
     label = sample["label"].to_numpy().astype(float)
