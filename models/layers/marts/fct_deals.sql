@@ -16,6 +16,8 @@ select
     deals.channel,
     deals.campaign_id,
     deals.owner_id,
+    -- a representative's numbers count the deal for whoever owned it just before it closed
+    coalesce(before_closing.owner_id, deals.owner_id) as closing_owner_id,
     deals.created_at,
     deals.created_date,
     deals.expected_close_date,
@@ -31,6 +33,10 @@ select
         when deals.closed_date = deals.created_date then cast(0 as double)
     end as cycle_days
 from {{ ref('int_deals__resolved') }} as deals
+left join {{ ref('int_deals__dated') }} as before_closing
+    on before_closing.deal_id = deals.deal_id and (deals.is_won or deals.is_lost)
+    and before_closing.valid_from < deals.closed_at
+    and (before_closing.valid_to is null or before_closing.valid_to >= deals.closed_at)
 left join (
     select coalesce(resolved.survivor_id, leads.converted_deal_id) as deal_id, min(leads.lead_id) as lead_id
     from {{ ref('stg_canonical__leads') }} as leads

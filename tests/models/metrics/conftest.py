@@ -39,7 +39,7 @@ TABLES = {
     "country_code varchar, created_at timestamp, created_date date, converted_at timestamp, converted_date date, converted_deal_id varchar, "
     "is_converted boolean, is_mature boolean, is_converted_in_window boolean",
     "marts.fct_deals": "deal_id varchar, customer_id varchar, lead_id varchar, pipeline varchar, stage varchar, stage_position integer, "
-    "currency varchar, amount_reporting decimal(18,4), probability decimal(18,8), channel varchar, campaign_id varchar, owner_id varchar, "
+    "currency varchar, amount_reporting decimal(18,4), probability decimal(18,8), channel varchar, campaign_id varchar, owner_id varchar, closing_owner_id varchar, "
     "created_at timestamp, created_date date, closed_at timestamp, closed_date date, is_won boolean, is_lost boolean, is_open boolean, "
     "lost_reason varchar, cycle_days double",
     "marts.deals_history": "deal_id varchar, customer_id varchar, valid_from timestamp, valid_to timestamp, pipeline varchar, stage varchar, "
@@ -105,10 +105,10 @@ ROWS = {
         ("new business", "Won", 3, 1.0, True, False, None), ("new business", "Lost", 4, 0.0, False, True, None),
     ],
     "marts.fct_deals": [
-        ("d1", "A", "l1", "new business", "Won", 3, "EUR", 1000, None, "search", None, "u1", datetime(2026, 9, 1, 8), date(2026, 9, 1), datetime(2026, 10, 11, 8), date(2026, 10, 11), True, False, False, None, 40.0),
-        ("d2", "C", None, "new business", "Lost", 4, "EUR", 3000, None, "email", None, "u1", datetime(2026, 9, 5, 8), date(2026, 9, 5), datetime(2026, 10, 15, 8), date(2026, 10, 15), False, True, False, "price", 40.0),
-        ("d3", "B", None, "new business", "Won", 3, "EUR", 500, None, "email", None, "u2", datetime(2026, 10, 1, 8), date(2026, 10, 1), datetime(2026, 10, 21, 8), date(2026, 10, 21), True, False, False, None, 20.0),
-        ("d4", "D", None, "new business", "Proposal", 2, "EUR", 2000, None, None, None, "u2", datetime(2026, 10, 10, 8), date(2026, 10, 10), None, None, False, False, True, None, None),
+        ("d1", "A", "l1", "new business", "Won", 3, "EUR", 1000, None, "search", None, "u3", "u1", datetime(2026, 9, 1, 8), date(2026, 9, 1), datetime(2026, 10, 11, 8), date(2026, 10, 11), True, False, False, None, 40.0),
+        ("d2", "C", None, "new business", "Lost", 4, "EUR", 3000, None, "email", None, "u1", "u1", datetime(2026, 9, 5, 8), date(2026, 9, 5), datetime(2026, 10, 15, 8), date(2026, 10, 15), False, True, False, "price", 40.0),
+        ("d3", "B", None, "new business", "Won", 3, "EUR", 500, None, "email", None, "u2", "u2", datetime(2026, 10, 1, 8), date(2026, 10, 1), datetime(2026, 10, 21, 8), date(2026, 10, 21), True, False, False, None, 20.0),
+        ("d4", "D", None, "new business", "Proposal", 2, "EUR", 2000, None, None, None, "u2", "u2", datetime(2026, 10, 10, 8), date(2026, 10, 10), None, None, False, False, True, None, None),
     ],
     "marts.deals_history": [
         ("d1", "A", datetime(2026, 9, 1, 8), datetime(2026, 10, 11, 8), "new business", "New", 1, 1000, "EUR", None, "u1", True, False),

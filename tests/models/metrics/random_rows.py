@@ -40,7 +40,7 @@ def fill(con: duckdb.DuckDBPyConnection, customers: int = 300, facts: int = 600)
         cast(closed_date as timestamp) as closed_at, date_diff('day', created_date, closed_date) as cycle_days from (
         select 'd' || i as deal_id, {person} as customer_id, {channel} as channel, 'new business' as pipeline, 'Proposal' as stage, 2 as stage_position, 'EUR' as currency,
         pick(i, 4, 9000) as amount_reporting, day(i, 5) as created_date, pick(i, 6, 3) = 0 as is_won, pick(i, 6, 3) = 1 as is_lost,
-        case when pick(i, 6, 3) < 2 then least(day(i, 5) + pick(i, 7, 60), date '2026-11-22') end as closed_date, 'u' || pick(i, 8, 3) as owner_id,
+        case when pick(i, 6, 3) < 2 then least(day(i, 5) + pick(i, 7, 60), date '2026-11-22') end as closed_date, 'u' || pick(i, 8, 3) as owner_id, 'u' || pick(i, 10, 3) as closing_owner_id,
         one_of(i, 9, ['price', 'timing', null]) as lost_reason from range({facts}) t(i))""")
     con.execute("""insert into marts.deals_history by name select deal_id, customer_id, pipeline, currency, amount_reporting, owner_id, created_at as valid_from,
         case when is_open then null else closed_at end as valid_to, case when hash(deal_id) % 2 = 0 then 'New' else 'Proposal' end as stage,

@@ -6,6 +6,7 @@ import time
 from datetime import date, datetime, timedelta
 
 import duckdb
+import polars as pl
 import pytest
 
 from data_contracts.errors import UsageError
@@ -58,6 +59,12 @@ def test_the_headline_metrics_are_split_by_channel_country_and_segment(con, ask,
 def test_where_a_customer_has_no_other_channel_it_is_the_one_that_won_them(random_con, ask):
     for name in ("clv", "retention_rate", "churn_rate", "new_customers", "mrr"):
         assert ask(random_con, name, by=("channel",)).frame.rows() == ask(random_con, name, by=("acquisition_channel",)).frame.rows()
+
+
+def test_a_deal_counts_for_its_owner_at_the_closing_and_on_request_for_the_one_of_now(con, ask):
+    october = {"start": date(2026, 10, 1), "end": date(2026, 11, 1)}
+    assert ask(con, "won_deals", by=("owner",), **october).frame.rows() == [("u1", 1), ("u2", 1)]
+    assert ask(con, "won_deals", by=("current_owner",), **october).frame.filter(pl.col("won_deals") > 0).rows() == [("u2", 1), ("u3", 1)]
 
 
 def test_columns_are_bare_for_defaults_and_named_for_variants(con, ask):

@@ -111,6 +111,11 @@ def test_rule_9_history_keeps_the_owner_at_the_event(warehouse):
     owners = warehouse.rows("SELECT valid_from, valid_to, owner_id FROM marts.deals_history WHERE deal_id = 'crm:D4' ORDER BY 1")
     assert owners == [(datetime(2026, 1, 20), datetime(2026, 5, 1), "crm:u1"), (datetime(2026, 5, 1), None, "crm:u2")]
     assert warehouse.column("SELECT owner_id FROM marts.fct_deals WHERE deal_id = 'crm:D4'") == ["crm:u2"]
+    # every closed deal has the owner of the version that ended with its closing
+    closed = warehouse.rows("""
+        SELECT d.deal_id, d.closing_owner_id, arg_max(h.owner_id, h.valid_from) FROM marts.fct_deals AS d JOIN marts.deals_history AS h ON h.deal_id = d.deal_id AND h.valid_from < d.closed_at
+        WHERE NOT d.is_open GROUP BY ALL""")
+    assert closed and all(at_closing == then for _, at_closing, then in closed)
 
 
 def test_rule_10_what_cannot_be_measured_is_null_and_not_zero(warehouse):
