@@ -12,8 +12,9 @@ from models.metrics.compiler import CompiledQuery, MetricRequest, compile
 from models.metrics.context import Context
 from models.metrics.context import read as read_context
 from models.metrics.definitions import Metric, Registry, Variant
+from models.metrics.relations import store_predicted_values
 
 __all__ = [
     "Calendar", "ColumnMeta", "CompiledQuery", "Context", "Metric", "MetricAnswer", "MetricRequest", "Registry", "Variant", "Window",
-    "compile", "query", "read_context", "registry", "write_definitions",
+    "compile", "query", "read_context", "registry", "store_predicted_values", "write_definitions",
 ]

@@ -104,6 +104,18 @@ def stored(con: duckdb.DuckDBPyConnection, engine: str) -> duckdb.DuckDBPyRelati
     return con.table(f"stored_{engine}")
 
 
+def store_predicted_values(con: duckdb.DuckDBPyConnection) -> None:
+    """Store the customers' values again, with the scores of this run.
+
+    dbt stores them before anything is scored, so with the scores of the run before: of a customer that was merged or parted since, those
+    speak of somebody else or say nothing.
+    """
+    if con.execute("select count(*) from duckdb_tables() where schema_name = 'metrics' and table_name = 'mtr_customer_values__customer' and not temporary").fetchone()[0]:
+        stored(con, "customer_values")
+        con.execute("create or replace table metrics.mtr_customer_values__customer as from stored_customer_values")
+        con.execute("drop table stored_customer_values")
+
+
 def _local(instant: str, zone: str) -> str:
     return f"cast(timezone({zone}, {instant} at time zone 'UTC') as date)"
 

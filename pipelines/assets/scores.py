@@ -5,7 +5,7 @@ import importlib
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetSpec, MaterializeResult, multi_asset
 
 from ml.registry import MODELS
-from models import warehouse
+from models import metrics, warehouse
 from pipelines import checks
 from pipelines.progress import PROGRESS
 from pipelines.resources import RunContext
@@ -24,6 +24,7 @@ def score_assets(run: RunContext):
     from ml import scoring
     with PROGRESS.stage(f"score {len(MODELS)} questions"), warehouse.writing(run.home) as con:
         report = scoring.score_all(con, run.home, run.run_id, run.instant, say=PROGRESS.detail)
+        metrics.store_predicted_values(con)
         for note in report.notes:
             PROGRESS.detail(f"note: {note}")
     checks.record(run.home, run.run_id, [("drift", f"scores.{name}", "warn", not found, len(found), "; ".join(found)) for name, found in report.drift.items()])
