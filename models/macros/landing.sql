@@ -6,9 +6,9 @@
     entity: landing table. keys: its key columns within a source. event_time: column whose rows later than the workspace's
     as-of instant do not exist yet; `event_is_day` when that column is a local day.
     The winning version is the latest by `updated_at` (where the entity has one), then by batch, then by fingerprint, so the order
-    in which files arrive and the way they are split decide nothing. A row seen again after it vanished lives again.
+    in which files arrive and the way they are split decide nothing; `ordered_by` names another column that dates versions. A row seen again after it vanished lives again.
 #}
-{% macro current_version(entity, keys, event_time=none, event_is_day=false, has_updated_at=false) %}
+{% macro current_version(entity, keys, event_time=none, event_is_day=false, has_updated_at=false, ordered_by=none) %}
     select
         versions.*,
         case when gone._batch_seq > versions._last_seen_seq then gone._loaded_at end as _gone_at
@@ -17,7 +17,7 @@
             *,
             row_number() over (
                 partition by _source, {{ keys | join(', ') }}
-                order by {% if has_updated_at %}updated_at desc nulls last, {% endif %}_batch_seq desc, _row_hash desc
+                order by {% if has_updated_at %}updated_at desc nulls last, {% elif ordered_by %}{{ ordered_by }} desc nulls last, {% endif %}_batch_seq desc, _row_hash desc
             ) as _version_rank,
             max(_batch_seq) over (partition by _source, {{ keys | join(', ') }}) as _last_seen_seq
         from {{ source('landing', entity) }}

@@ -140,7 +140,7 @@ def _stored_grain(ask: Ask) -> str | None:
 def _movements(ask: Ask, churn_dated: str = "period_end") -> str:
     grain = _stored_grain(ask) if churn_dated == "period_end" else None
     if grain:
-        return (f"select w.period, m.* from {STORED_MOVEMENTS} as m join ({ask.labels()}) as w on m.period_start = w.window_start "
+        return (f"select w.period, m.* exclude (period_grain) from {STORED_MOVEMENTS} as m join ({ask.labels()}) as w on m.period_start = w.window_start "
                 f"where m.period_grain = {ask.bind(grain)}")
     query = movements.movements_query(_movement_spec(ask, churn_dated), ask.periods())
     return f"select w.period, m.* from ({ask.embed(*query)}) as m join ({ask.labels()}) as w on m.period_start = w.window_start"
@@ -220,7 +220,8 @@ left join firsts as f on f.pipeline is not distinct from h.pipeline
 def _learned(ask: Ask, close: datetime) -> str:
     params = Parameters()
     text = sales.stage_probabilities_cte(sales.PipelineSpec(time_zone=ask.context.time_zone), params.bind(close), sales.PRIOR_DEALS, params)
-    return ask.embed(f"with {text} select pipeline, stage, probability from learned", params.values)
+    # as many digits as the CRM's own: a sum of floats would depend on the order of the rows
+    return ask.embed(f"with {text} select pipeline, stage, cast(probability as decimal(18, 8)) as probability from learned", params.values)
 
 
 def _cohorts(ask: Ask, choices: dict[str, Any]) -> str:

@@ -1,5 +1,5 @@
 with current_rows as (
-{{ current_version('pipeline_stages', ['pipeline', 'stage']) }}
+{{ current_version('pipeline_stages', ['pipeline', 'stage'], event_time='valid_from', ordered_by='valid_from') }}
 )
 
 select
