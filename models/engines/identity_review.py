@@ -156,8 +156,9 @@ class _Splink:
         for fields in review.training_blocks:
             try:
                 linker.training.estimate_parameters_using_expectation_maximisation(self._splink.block_on(*fields), max_pairs=review.max_training_pairs)
-            except EMTrainingException:
-                _LOG.info("identity review: no two people agree on %s, nothing is learned there", ", ".join(fields))
+            except (EMTrainingException, duckdb.BinderException) as error:
+                # no pair agrees there, or every pair that does is one person in all fields: Splink then weighs the block's prior with infinity, which its SQL cannot say
+                _LOG.info("identity review: pairs that agree on %s teach nothing (%s)", ", ".join(fields), type(error).__name__)
         return linker.misc.save_model_to_json()
 
     def predict(self, model: dict[str, Any], min_probability: float) -> str:
