@@ -132,7 +132,7 @@ def _sums_unlike_their_total(con: duckdb.DuckDBPyConnection) -> list[dict[str, A
     for metric in registry.values():
         for variant in metric.variants.values() if metric.is_additive else ():
             engines = {registry.models[registry.measures[leaf].model].engine for leaf in registry.leaves(registry.nodes[variant.node])} - {None}
-            (stocks if engines else flows).append((f"{metric.id}__{variant.name}", metric.dimensions))
+            (stocks if engines else flows).append((f"{metric.id}__{variant.name}", tuple(registry.dimensions_of(registry.nodes[variant.node]))))
     found = []
     for chosen, choices in ((flows, {}), (stocks, recent)):
         if not chosen:

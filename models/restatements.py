@@ -49,7 +49,7 @@ def measure(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
                 continue
             name = f"{metric.id}__{variant.name}"
             groups.setdefault(tuple(sorted({known.models[known.measures[leaf].model].engine or "" for leaf in leaves})), []).append(name)
-            if metric.is_additive and CHANNEL in metric.dimensions:
+            if metric.is_additive and CHANNEL in known.dimensions_of(known.nodes[variant.node]):
                 additive.append(name)
     parts = [_numbers(con, known, context, names, ()) for names in groups.values()]
     parts += [_numbers(con, known, context, additive, (CHANNEL,))] if additive else []

@@ -98,9 +98,8 @@ def subgroups(model: str) -> None:
         return
     text.line("Measured within each group at the latest cut-off. Groups of few rows are marked; below 30 rows or 10 outcomes nothing is said.")
     measures = rows["measure"].unique().sort().to_list()
-    for tab, measure in zip(st.tabs(measures), measures, strict=True):
-        with tab:
-            tables.table(rows.filter(pl.col("measure") == measure).drop("measure"), SUBGROUPS)
+    measure = filters.choice("Measure", f"{model}_measure", tuple(measures), measures[0], {name: name.replace("_", " ") for name in measures}, width=300)
+    tables.table(rows.filter(pl.col("measure") == measure).drop("measure"), SUBGROUPS)
 
 
 def what_counts(model: str) -> None:
