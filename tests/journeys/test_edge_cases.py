@@ -178,7 +178,7 @@ def cli(build_home):
     made = build_home("edge", entities, time_zone="Europe/Berlin", currency="EUR", run=False)
     settings = made.home / "workspace.yml"
     settings.write_text(settings.read_text().replace("test_email_domains: []", "test_email_domains: [qa.example]"))
-    made.run("run", "--as-of", AS_OF)
+    made.build("--as-of", AS_OF)
     return made
 
 

@@ -67,7 +67,7 @@ def merged(before, tmp_path_factory) -> dict:
     """After the decision that they are one, and a run; `landed` is a copy of what a warehouse can be built anew from."""
     cli: Cli = before["cli"]
     told = {"said": cli.run("identity", "merge", before["other"], before["ann"], "--by", "sam").stdout, "waiting": cli.rows("identity", "decisions")}
-    cli.run("run", "--as-of", AS_OF)
+    cli.build("--as-of", AS_OF)
     told |= {"tables": contents(cli.home), "log": cli.rows("identity", "log", "--rule", "identity_link")}
     told |= {part: cli.rows("identity", "show", before["other"], "--part", part) for part in ("records", "fields", "former")}
     told["members"] = cli.rows("query", "SELECT source, node_type, source_id, customer_id FROM identity.members ORDER BY ALL")
@@ -80,7 +80,7 @@ def after(before, merged) -> dict:
     """After the decision that they are two again, and a run."""
     cli: Cli = before["cli"]
     cli.run("identity", "unmerge", before["ann"], before["other"], "--by", "kim")
-    cli.run("run", "--as-of", AS_OF)
+    cli.build("--as-of", AS_OF)
     return {"tables": contents(cli.home), "decisions": cli.rows("identity", "decisions")}
 
 

@@ -49,7 +49,7 @@ def at_once(tmp_path_factory) -> Cli:
         for entity, rows in of_source(source).items():
             write_csv(place / source, entity, rows)
         cli.run("import", str(place / source), "--source", source)
-    cli.run("run", "--as-of", AS_OF)
+    cli.build("--as-of", AS_OF)
     return cli
 
 
@@ -70,7 +70,7 @@ def in_pieces(tmp_path_factory) -> Cli:
                 write_csv(place / name, entity, rows)
             if part:
                 cli.run("import", str(place / name), "--source", source)
-    cli.run("run", "--as-of", AS_OF)
+    cli.build("--as-of", AS_OF)
     return cli
 
 
@@ -135,7 +135,7 @@ def restated(in_pieces, tmp_path_factory) -> Cli:
                                 {"order_id": "O20", "contact_id": "C10", "ordered_at": "2026-03-20T10:00:00Z", "status": "paid", "currency": "EUR", "net_amount": "30", "channel": "web"}])
     write_csv(place, "refunds", [{"refund_id": "R8", "order_id": "O3", "refunded_at": "2026-11-20T08:00:00Z", "amount": "10", "currency": "EUR"}])
     in_pieces.run("import", str(place), "--source", "crm")
-    in_pieces.run("run", "--as-of", AS_OF)
+    in_pieces.build("--as-of", AS_OF)
     return in_pieces
 
 
