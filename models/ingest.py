@@ -28,6 +28,9 @@ from data_contracts.errors import SourceError, UsageError
 MAX_FIELD = 1_048_576    # characters; longer fields are no CRM data but an attached file gone astray
 MAX_COLUMNS = 500        # a wider table is a pivoted or wrong file
 CLOCK_SKEW = timedelta(minutes=5)
+# until when a row may say it was changed: later, its source's clock runs ahead (as the macro `version_time` of dbt says it)
+_ARRIVED = f"_loaded_at + INTERVAL {CLOCK_SKEW // timedelta(minutes=1)} MINUTE"
+_VERSION_TIME = f"CASE WHEN l.updated_at IS NOT NULL THEN least(l.updated_at, l.{_ARRIVED}) END"
 # an offset or Z after a time of day; the date's own hyphens must not match
 _OFFSET = r"\d{1,2}:\d{2}.*(Z|z|[+-]\d{2}(:?\d{2})?)$"
 _COMPACT_OFFSET = r"([+-]\d{2})(\d{2})$"
@@ -288,6 +291,13 @@ def _key(contract: Contract, alias: str) -> str:
     return "concat_ws('|', " + ", ".join(f"coalesce(CAST({alias}.{quoted(k)} AS VARCHAR), '')" for k in contract.key) + ")"
 
 
+def future_versions(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Rows by entity whose `updated_at` lies after their arrival; entities without such rows are left out."""
+    counts = {c.entity: con.execute(f"SELECT count(*) FROM landing.{c.entity} WHERE NOT _is_tombstone AND updated_at > {_ARRIVED}").fetchone()[0]
+              for c in load_contracts().values() if "updated_at" in c.by_name}
+    return {entity: rows for entity, rows in counts.items() if rows}
+
+
 def _accept(con: duckdb.DuckDBPyConnection, contract: Contract, batch: BatchContext, *, full: bool) -> tuple[int, int, int]:
     columns = [c.name for c in contract.columns]
     listed = ", ".join(quoted(c) for c in columns)
@@ -295,7 +305,7 @@ def _accept(con: duckdb.DuckDBPyConnection, contract: Contract, batch: BatchCont
     # a version met before under the same `updated_at` is the same fact delivered again, however old the batch
     seen_before = "(h.updated_at IS NOT NULL AND NOT h.is_gone) OR h.is_latest" if versioned else "h.is_latest"
     order = f"""(PARTITION BY {', '.join('l.' + quoted(k) for k in contract.key)}
-                 ORDER BY {'l.updated_at DESC NULLS LAST,' if versioned else ''} _batch_seq DESC, _is_tombstone DESC, _row_hash DESC)"""
+                 ORDER BY {f'{_VERSION_TIME} DESC NULLS LAST,' if versioned else ''} _batch_seq DESC, _is_tombstone DESC, _row_hash DESC)"""
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE history AS
         SELECT {_key(contract, 'l')} AS row_key, _row_hash, {'updated_at,' if versioned else ''} _is_tombstone,

@@ -1,5 +1,10 @@
 {# How versions in landing become current rows with ids that are unique over all sources. #}
 
+{# When a version was made. A clock that runs ahead (a row of 2999) counts as of its arrival, or it would hide every later version for ever. #}
+{% macro version_time() -%}
+    case when updated_at is not null then least(updated_at, _loaded_at + interval '5' minute) end
+{%- endmacro %}
+
 {#
     The current version of each row of an entity; `_gone_at` is the load in which the row had vanished from a full extract.
 
@@ -17,7 +22,7 @@
             *,
             row_number() over (
                 partition by _source, {{ keys | join(', ') }}
-                order by {% if has_updated_at %}updated_at desc nulls last, {% elif ordered_by %}{{ ordered_by }} desc nulls last, {% endif %}_batch_seq desc, _row_hash desc
+                order by {% if has_updated_at %}{{ version_time() }} desc nulls last, {% elif ordered_by %}{{ ordered_by }} desc nulls last, {% endif %}_batch_seq desc, _row_hash desc
             ) as _version_rank,
             max(_batch_seq) over (partition by _source, {{ keys | join(', ') }}) as _last_seen_seq
         from {{ source('landing', entity) }}

@@ -11,3 +11,4 @@ where
     or history.expected_close_date is distinct from deals.expected_close_date
     or history.is_won <> deals.is_won
     or history.is_lost <> deals.is_lost
+    or history.is_open <> deals.is_open

@@ -39,7 +39,7 @@ deals as (
         deals.owner_id,
         deals.created_at,
         deals.expected_close_date,
-        deals.closed_at,
+        deals.closed_at as stated_closed_at,
         -- the deal's own word goes before that of its stage: a deal may be lost in any stage
         case
             when deals.is_won or deals.is_lost then coalesce(deals.is_won, false)
@@ -50,6 +50,7 @@ deals as (
             else coalesce(stages.is_lost, false)
         end as is_lost,
         coalesce(stages.is_won or stages.is_lost, false) as is_terminal_stage,
+        stages.stage is not null as is_known_stage,
         deals.lost_reason,
         deals.updated_at,
         deals.deleted_at,
@@ -63,13 +64,21 @@ deals as (
     {{ join_customer('deals', by) }}
 ),
 
+closed as (
+    select
+        *,
+        -- a deal that stands in an open stage is open: a closing time beside it was left over when it was opened again
+        case when is_won or is_lost or not is_known_stage then stated_closed_at end as closed_at
+    from deals
+),
+
 dated as (
     select
         *,
         {{ local_date('created_at') }} as created_date,
         {{ local_date('closed_at') }} as closed_date,
         not is_won and not is_lost and closed_at is null as is_open
-    from deals
+    from closed
 )
 
 select

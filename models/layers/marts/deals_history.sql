@@ -20,7 +20,9 @@ select
     resolved.campaign_id,
     coalesce(dated.is_won, false) as is_won,
     coalesce(dated.is_lost, false) and not coalesce(dated.is_won, false) as is_lost,
-    not coalesce(dated.is_won, false) and not coalesce(dated.is_lost, false) as is_open,
+    not coalesce(dated.is_won, false) and not coalesce(dated.is_lost, false)
+        -- closed, and nobody said how
+        and not coalesce(not resolved.is_won and not resolved.is_lost and dated.valid_from >= resolved.closed_at, false) as is_open,
     resolved.created_at,
     resolved.closed_at
 from {{ ref('int_deals__dated') }} as dated
