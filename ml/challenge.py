@@ -55,7 +55,7 @@ def decide(champion: dict[str, Any], trained_on: date | None, challenger: dict[s
         return Decision(False, f"kept the champion: the new training could not learn {', '.join(k or 'anything' for k in lost)}: {said}")
     comparisons, worse = [], []
     for kind, part in champion.items():
-        latest: Latest | None = getattr(challenger.get(kind), "latest", None)
+        latest: Latest | None = challenger[kind].latest if kind in challenger else None
         if latest is None or not _has_learned(part) or trained_on is None:
             continue
         name, measure, sign = MEASURES[part.measured_as]

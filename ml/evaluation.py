@@ -62,7 +62,7 @@ class Estimate:
     def __str__(self) -> str:
         if self.value is None:
             return f"not defined ({self.reason})"
-        return f"{self.value:.3f} ({self.lower:.3f} to {self.upper:.3f})"
+        return f"{self.value:.3f} ({self.lower:.3f} to {self.upper:.3f}, {100 * self.level:g} % interval)"
 
 
 def interval(measure: Measure, outcome, score, **options) -> Estimate:
@@ -283,13 +283,12 @@ def gate(
     def verdict(published: bool, reason: str) -> Verdict:
         return Verdict(published, reason, ours, theirs, difference, off)
 
-    share = f"{level:.0%} interval"
     if ours.lower <= rule.chance:
         return verdict(
             False,
-            f"no signal: the model's {rule.measure} of {ours} ({share}) cannot be told from {rule.chance:g}, which chance gives.",
+            f"no signal: the model's {rule.measure} of {ours} cannot be told from {rule.chance:g}, which chance gives.",
         )
-    compared = f"{rule.measure} {ours.value:.3f} against {theirs.value:.3f} of {naive_name}, difference {difference} ({share})"
+    compared = f"{rule.measure} {ours.value:.3f} against {theirs.value:.3f} of {naive_name}, difference {difference}"
     if difference.lower <= 0:
         how = "worse than" if difference.upper < 0 else "not better than"
         return verdict(False, f"{how} {naive_name}: {compared}.")

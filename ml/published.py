@@ -5,7 +5,7 @@ Belongs here: scoring with intervals and reasons, the plain state. Does not belo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -13,40 +13,26 @@ import numpy as np
 import polars as pl
 
 from ml import explanations, probability
-from ml.challenge import Latest
+from ml.answer import Answer
 from ml.probability import Line, Trained
 
 
-@dataclass
-class Published:
+@dataclass(kw_only=True)
+class Published(Answer):
     """What is kept of a training. `model` scores; it is the naive rule where `is_fallback`, and None where nothing could be learned."""
 
     model: Any
     line: Line
-    is_fallback: bool
-    fallback_reason: str | None
     bands: dict[str, list[float]] | None = None
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    verdict: str = ""
-    candidate: str = "none"
-    importance: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    training_rows: int = 0
-    diagnostics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    baseline: dict[str, dict[str, Any]] = field(default_factory=dict)
-    usual: dict[str, float] = field(default_factory=dict)
-    latest: Latest | None = None
-
-    measured_as = "probability"
+    usual: dict[str, float] | None = None
 
     @classmethod
     def of(cls, trained: Trained) -> Published:
         """The answer that a training allows to show."""
-        kept = {"evaluations": trained.evaluations, "verdict": trained.verdict.reason, "candidate": trained.candidate, "importance": trained.importance,
-                "warnings": trained.warnings, "training_rows": trained.training_rows, "diagnostics": trained.diagnostics, "baseline": trained.baseline, "latest": trained.latest}
+        kept = {name: getattr(trained, name) for name in ("evaluations", "candidate", "importance", "warnings", "training_rows", "diagnostics", "baseline", "latest")}
         if trained.verdict.published:
-            return cls(trained.champion, trained.line, False, None, trained.bands, usual=trained.usual, **kept)
-        return cls(trained.naive, Line(), True, trained.verdict.reason, None, usual=trained.naive_usual, **kept)
+            return cls(model=trained.champion, line=trained.line, is_fallback=False, fallback_reason=None, bands=trained.bands, usual=trained.usual, verdict=trained.verdict.reason, **kept)
+        return cls(model=trained.naive, line=Line(), is_fallback=True, fallback_reason=trained.verdict.reason, usual=trained.naive_usual, verdict=trained.verdict.reason, **kept)
 
     def score(self, frame: pl.DataFrame, raises: str, lowers: str) -> pl.DataFrame:
         """Columns score (0..1), lower, upper (80 %), reasons, is_fallback, fallback_reason; no rows when nothing could be learned."""
@@ -78,9 +64,7 @@ class Published:
     def state(self) -> dict[str, Any]:
         """Plain values from which `from_state` gives the same answer."""
         model = None if self.model is None else {"kind": self.model.name, **self.model.state()}
-        rows = [{**row, "cut_off": str(row["cut_off"])} for row in self.evaluations]
-        kept = {name: value for name, value in self.__dict__.items() if name != "latest"}
-        return {**kept, "model": model, "line": [self.line.slope, self.line.shift, self.line.name], "evaluations": rows}
+        return self.plain(model=model, line=[self.line.slope, self.line.shift, self.line.name])
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Published:

@@ -107,6 +107,11 @@ def kept(home: Home) -> list[dict[str, Any]]:
     return sorted(found, key=lambda m: (m["model"], m["trained_on"], m["is_champion"]), reverse=True)
 
 
+def spoken(verdicts: dict[str, str]) -> str:
+    """Verdicts by part as one text. Each is a sentence; a part without a name is the only one."""
+    return " ".join(f"{part[:1].upper()}{part[1:].replace('_', ' ')}: {text}" if part else text for part, text in verdicts.items())
+
+
 def _pointer(home: Home, model: str) -> list[str]:
     file = folder(home, model) / "champion.json"
     if not file.exists():

@@ -24,7 +24,7 @@ from ml.question import Frames, Question
 # A model older than this many days of data is trained again; a daily run in between only scores. Valid: 1 to 365.
 RETRAIN_DAYS = 30
 # Raise it when what is learned, or its state, changes: kept models of before are then trained again.
-METHOD = 5
+METHOD = 6
 
 # Every room with a `question.py` asks one; its folder's name is the question's, the model's and the table's.
 QUESTIONS: dict[str, Question] = {name: importlib.import_module(f"ml.{name}.question").QUESTION for name in registry.MODELS}
@@ -103,8 +103,8 @@ def _answer(con: Any, home: Home, question: Question, frames: Frames, run_id: st
             report.notes.append(f"{name}: {decision.reason}")
     scores = question.score(frames, model)
     report.rows[name] = scores.height
-    report.verdicts[name] = "; ".join(f"{kind}: {part.verdict}" if kind else part.verdict for kind, part in question.parts(model).items())
-    report.notes += [f"{name}: {text}" for part in question.parts(model).values() for text in getattr(part, "warnings", [])]
+    report.verdicts[name] = registry.spoken({kind: part.verdict for kind, part in question.parts(model).items()})
+    report.notes += [f"{name}: {text}" for part in question.parts(model).values() for text in part.warnings]
     _write(con, question, scores, manifest, calendar.scoring_date)
     for table, (_, fill) in question.more.items():
         _insert(con, table, fill(model).with_columns(pl.lit(manifest["model_id"]).alias("model_id"), pl.lit(calendar.scoring_date).alias("as_of")))
@@ -160,7 +160,7 @@ def keep(home: Home, question: Question, model: Any, calendar: features.Calendar
         "first_date": str(calendar.first_date), "inputs_fingerprint": _fingerprint(question, calendar), "data_fingerprint": data, "scikit_learn": importlib.metadata.version("scikit-learn"),
         "parts": {kind or question.name: {
             "candidate": part.candidate, "is_fallback": part.is_fallback, "verdict": part.verdict, "training_rows": part.training_rows,
-            "importance": getattr(part, "importance", {}), "warnings": getattr(part, "warnings", []),
+            "importance": part.importance, "warnings": part.warnings,
         } for kind, part in parts.items()},
     }  # fmt: skip
     model_id = registry.save(home, question.name, model.state(), described, calendar.scoring_date, is_promoted)
@@ -232,7 +232,7 @@ def explain(question: Question, frames: Frames, model: Any, entity_id: str) -> p
 
 def diagnostic_frames(question: Question, model: Any) -> dict[str, pl.DataFrame]:
     """What is shown of every part besides its measures, by table of `ml.diagnostics`."""
-    kept = {kind: getattr(part, "diagnostics", {}) for kind, part in question.parts(model).items()}
+    kept = {kind: part.diagnostics for kind, part in question.parts(model).items()}
     return {table: pl.concat([diagnostics.frame(table, found.get(table, []), _label(question, kind)) for kind, found in kept.items()]) for table in diagnostics.TABLES}
 
 
@@ -270,7 +270,7 @@ def _drift(con: Any, question: Question, frames: Frames, model: Any, as_of: date
     if question.rows is not None:
         today = question.rows(frames, as_of)
         for kind, part in question.parts(model).items():
-            rows = drift.of_features(getattr(part, "baseline", {}), today[kind]) if kind in today else []
+            rows = drift.of_features(part.baseline, today[kind]) if kind in today else []
             found += [{**row, "model": _label(question, kind), "n": today[kind].height} for row in rows]
         found += _outcome_drift(con, question, frames, model)
     schema = {"model": pl.String, "kind": pl.String, "subject": pl.String, "value": pl.Float64, "threshold": pl.Float64, "is_drifted": pl.Boolean, "against": pl.Date, "n": pl.Int64}
@@ -280,7 +280,7 @@ def _drift(con: Any, question: Question, frames: Frames, model: Any, as_of: date
 
 def _outcome_drift(con: Any, question: Question, frames: Frames, model: Any) -> list[dict[str, Any]]:
     """Scores of the latest date whose outcome is known now, beside that outcome."""
-    kinds = {getattr(part, "measured_as", None) for part in question.parts(model).values()}
+    kinds = {part.measured_as for part in question.parts(model).values()}
     scored = {day for (day,) in con.execute("SELECT DISTINCT as_of FROM scores.score_history WHERE model = ? AND NOT is_fallback", [question.name]).fetchall()}
     known = [day for day in question.outcome_dates(frames) if day in scored]
     if not known or len(kinds) != 1 or None in kinds:

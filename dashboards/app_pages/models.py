@@ -8,16 +8,16 @@ from dashboards.components import filters, frame, model_charts, tables, text
 from dashboards.components import format as shown
 from dashboards.components.tables import Column
 
-MEASURED = {"label": Column("Measure"), "candidate": Column("Candidate", "words"), "value": Column("Value", "ratio3"), "lower": Column("95% from", "ratio3"), "upper": Column("to", "ratio3"), "n": Column("Rows", "count"),
+MEASURED = {"label": Column("Measure"), "candidate": Column("Candidate", "words"), "value": Column("Value", "ratio3"), "lower": Column("95 % from", "ratio3"), "upper": Column("to", "ratio3"), "n": Column("Rows", "count"),
             "is_published": Column("Published", "flag")}
-SUBGROUPS = {"measure": Column("Measure"), "dimension": Column("Divided by", "words"), "subgroup": Column("Group"), "value": Column("Value", "ratio3"), "lower": Column("95% from", "ratio3"), "upper": Column("to", "ratio3"),
+SUBGROUPS = {"measure": Column("Measure"), "dimension": Column("Divided by", "words"), "subgroup": Column("Group"), "value": Column("Value", "ratio3"), "lower": Column("95 % from", "ratio3"), "upper": Column("to", "ratio3"),
              "n": Column("Rows", "count"), "is_small": Column("Few rows", "flag"), "reason": Column("Remark")}
 DECILES = {"bin": Column("Tenth, best first", "count"), "n": Column("Rows", "count"), "lowest_score": Column("Lowest score", "decimal"), "outcome_mean": Column("Happened, mean", "decimal"), "lift": Column("Lift", "decimal"),
            "cumulative_gain": Column("Reached so far", "share"), "predicted_total": Column("Predicted", "decimal"), "outcome_total": Column("Happened", "decimal"), "bias": Column("Error", "change")}
 DRIFT = {"kind": Column("Of", "words"), "label": Column("What", "words"), "value": Column("Moved by", "decimal"), "threshold": Column("Too much from", "decimal"), "is_drifted": Column("Drifted", "flag"),
          "against": Column("Compared with", "date"), "n": Column("Rows", "count")}
 COMPARED = {"compared_on": Column("On", "date"), "metric": Column("Measure", "words"), "champion": Column("Champion", "decimal"), "challenger": Column("Challenger", "decimal"), "difference": Column("Difference", "decimal"),
-            "lower": Column("95% from", "decimal"), "upper": Column("to", "decimal"), "n": Column("Rows", "count"), "is_promoted": Column("Promoted", "flag"), "reason": Column("Reason")}
+            "lower": Column("95 % from", "decimal"), "upper": Column("to", "decimal"), "n": Column("Rows", "count"), "is_promoted": Column("Promoted", "flag"), "reason": Column("Reason")}
 FIELDS = {"field": Column("Field"), "value": Column("Value")}
 SCALE = {"probability": "A score is a chance between 0 and 100 %: of 100 people with a score of 30 %, about 30 are expected to do it. Contributions add up on the scale of log-odds.",
          "value": "A score is an amount of money expected over the horizon. Contributions add up on the scale of its logarithm: +0.10 is about 10 % more."}

@@ -76,7 +76,7 @@ def _explained(figure: figures.Figure, currency: str) -> list[str]:
     if figure.end:
         lines.append(f"Period: {shown.span(figure.start, figure.end)}." + (f" Compared with {shown.span(*figure.compared)}." if figure.compared else ""))
     if figure.n is not None:
-        lines.append(f"Observations: {figure.n:,.0f}." + (f" 95% interval: {shown.interval(figure.lower, figure.upper, figure.unit, currency)}." if figure.lower is not None else ""))
+        lines.append(f"Observations: {figure.n:,.0f}." + (f" 95 % interval: {shown.interval(figure.lower, figure.upper, figure.unit, currency)}." if figure.lower is not None else ""))
     lines.append(_completeness(figure))
     return [*lines, *([figure.note] if figure.note else []), *([f"It cannot be filtered by {', '.join(figure.ignored)}."] if figure.ignored else [])]
 

@@ -15,7 +15,7 @@ from dashboards.components.tables import Column
 
 SURE = 0.05     # the p-value below which a change is called one; a convention, named on the page
 BEFORE = {"step_name": Column("Step", "words"), "entries": Column("Now", "count"), "before_entries": Column("Before", "count"), "from_start": Column("Of all, now", "share"), "before_from_start": Column("Of all, before", "share"),
-          "change": Column("Change"), "range": Column("95% interval"), "p": Column("p-value"), "verdict": Column("Says")}
+          "change": Column("Change"), "range": Column("95 % interval"), "p": Column("p-value"), "verdict": Column("Says")}
 
 
 def steps(story: queries.Story, who: str) -> None:

@@ -19,7 +19,7 @@ def reliability(rows: pl.DataFrame) -> None:
         {"transform": [{"filter": "datum.kind === 'exact'"}], "mark": {"type": "line", "color": QUIET, "strokeDash": [4, 4]}, "encoding": {"y": {"field": "observed_rate", "title": "Happened", **axis}}},
         {"transform": model, "mark": {"type": "rule", "color": MAIN, "strokeWidth": 1.5}, "encoding": {"y": {"field": "lower", **axis}, "y2": {"field": "upper"}}},
         {"transform": model, "mark": {"type": "point", "filled": True, "size": 70, "color": MAIN, "opacity": 1}, "encoding": {"y": {"field": "observed_rate", **axis}, "tooltip": [
-            _tip("mean_predicted", "Predicted", ".1%"), _tip("observed_rate", "Happened", ".1%"), _tip("lower", "95% from", ".1%"), _tip("upper", "to", ".1%"), _tip("n", "Rows", ",.0f")]}}]})
+            _tip("mean_predicted", "Predicted", ".1%"), _tip("observed_rate", "Happened", ".1%"), _tip("lower", "95 % from", ".1%"), _tip("upper", "to", ".1%"), _tip("n", "Rows", ",.0f")]}}]})
 
 
 def gain(rows: pl.DataFrame) -> None:
@@ -44,7 +44,7 @@ def by_cut_off(rows: pl.DataFrame, title: str, names: tuple[str, ...]) -> None:
     draw(data, {"height": HEIGHT, "encoding": {"x": {"field": "cut_off", "type": "ordinal", "title": "Judged from", "axis": {"labelAngle": 0, "labelOverlap": True}}, "xOffset": offset, "color": color}, "layer": [
         {"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": {"y": {"field": "lower", "title": title, **y}, "y2": {"field": "upper"}}},
         {"mark": {"type": "point", "filled": True, "size": 70, "opacity": 1}, "encoding": {"y": {"field": "value", **y}, "tooltip": [
-            _tip("candidate", "Candidate", "", "nominal"), _tip("cut_off", "Judged from", "", "nominal"), _tip("value", title, ".3f"), _tip("lower", "95% from", ".3f"), _tip("upper", "to", ".3f"), _tip("n", "Rows", ",.0f")]}}]})
+            _tip("candidate", "Candidate", "", "nominal"), _tip("cut_off", "Judged from", "", "nominal"), _tip("value", title, ".3f"), _tip("lower", "95 % from", ".3f"), _tip("upper", "to", ".3f"), _tip("n", "Rows", ",.0f")]}}]})
 
 
 def importance(rows: pl.DataFrame) -> None:

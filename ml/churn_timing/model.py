@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 from scipy.special import expit
 
 from ml import explanations, probability
+from ml.answer import Answer
 from ml.churn_timing.definition import HORIZONS, PERIODS, READINGS, with_periods
 
 CHUNK_ROWS = 100_000   # customers whose periods are laid out at once: a million would be twelve million rows
@@ -42,20 +43,14 @@ def days_until(still: np.ndarray, periods: tuple[int, ...], share: float) -> np.
     return np.where(reached.any(axis=1), days[np.maximum(after - 1, 0)] + part * (days[after] - days[np.maximum(after - 1, 0)]), np.nan)
 
 
-@dataclass
-class Curve:
+@dataclass(kw_only=True)
+class Curve(Answer):
     """The answer of one reading. `hazards` are those of all customers (the naive rule's life table), over the periods that are known."""
 
-    model: Any
+    model: Any = None
     hazards: list[float]
-    is_fallback: bool
-    fallback_reason: str | None
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    verdict: str = ""
-    candidate: str = "none"
-    importance: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    training_rows: int = 0
+
+    measured_as = "days"
 
     @property
     def periods(self) -> tuple[int, ...]:
@@ -104,10 +99,7 @@ class TimingModel:
 
     def state(self) -> dict[str, Any]:
         """Plain values from which `from_state` gives the same model."""
-        return {kind: {
-            **answer.__dict__, "model": None if answer.model is None else {"kind": answer.model.name, **answer.model.state()},
-            "evaluations": [{**row, "cut_off": str(row["cut_off"])} for row in answer.evaluations],
-        } for kind, answer in self.answers.items()}  # fmt: skip
+        return {kind: answer.plain(model=None if answer.model is None else {"kind": answer.model.name, **answer.model.state()}) for kind, answer in self.answers.items()}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> TimingModel:

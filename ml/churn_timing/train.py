@@ -71,12 +71,12 @@ def _train(reading: Reading, frame: pl.DataFrame, calendar: Calendar) -> Curve:
     events = int(rows["stops"].sum())
     if events < FEWEST_TRAINING_OUTCOMES:
         reason = f"too little data: {events} customers were seen to stop, {FEWEST_TRAINING_OUTCOMES} are needed to learn when."
-        return Curve(None, [], True, reason, verdict=reason, training_rows=rows.height)
+        return Curve(hazards=[], is_fallback=True, fallback_reason=reason, verdict=reason, training_rows=rows.height)
     table = life_table(rows)
     judged = [found for cut_off in calendar.cut_offs[-MOST_CUT_OFFS:] if (found := _judge(reading, frame, cut_off, calendar.scoring_date)) is not None]
     if not judged:
         reason = "too little data: at no past cut-off had enough customers been seen to stop."
-        return Curve(None, table, True, reason, verdict=reason, training_rows=rows.height)
+        return Curve(hazards=table, is_fallback=True, fallback_reason=reason, verdict=reason, training_rows=rows.height)
     long = [number for number, found in enumerate(judged) if found["days"] >= JUDGED_DAYS]
     last = long[-1] if long else len(judged) - 1
     names = [name for name in judged[0]["still"] if name != "naive_rule"]
@@ -86,7 +86,8 @@ def _train(reading: Reading, frame: pl.DataFrame, calendar: Calendar) -> Curve:
     sample = rows.sample(min(rows.height, 5_000), seed=0)
     parts = model.explained(sample)[1] if model else {}
     importance = dict(sorted(((n, float(np.abs(v - v.mean()).mean())) for n, v in parts.items()), key=lambda item: -item[1]))
-    return Curve(model, table, not is_told, None if is_told else verdict, [row for found in judged for row in found["rows"]], verdict, candidate, importance, [], rows.height)
+    return Curve(model=model, hazards=table, is_fallback=not is_told, fallback_reason=None if is_told else verdict, evaluations=[row for found in judged for row in found["rows"]],
+                 verdict=verdict, candidate=candidate, importance=importance, training_rows=rows.height)
 
 
 def _fit(reading: Reading, rows: pl.DataFrame) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def _gate(found: dict[str, Any], candidate: str) -> tuple[bool, str]:
     """Whether the candidate's curves beat the one of all beyond the interval of the difference and hold at every horizon, and why in words."""
     ranking = evaluation.interval(concordance, found["stopped_in"], found["still"][candidate].mean(axis=1), resamples=RESAMPLES)
     gain = evaluation.paired_difference(lambda _, lost: float(lost.mean()), found["stopped_in"], found["loss"]["naive_rule"], found["loss"][candidate], resamples=RESAMPLES)
-    compared = f"concordance {ranking}, integrated Brier score {found['loss'][candidate].mean():.3f} against {found['loss']['naive_rule'].mean():.3f} of the curve of all, better by {gain} (95 % interval)"
+    compared = f"concordance {ranking}, integrated Brier score {found['loss'][candidate].mean():.3f} against {found['loss']['naive_rule'].mean():.3f} of the curve of all, better by {gain}"
     if ranking.lower is None or ranking.lower <= 0.5:
         return False, f"no signal: {compared}."
     if gain.lower is None or gain.lower <= 0:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from ml.challenge import Latest
+from ml.answer import Answer
 from ml.clv.definition import SHORT_DAYS, YEAR_DAYS, same_rate_spend
 from ml.clv.purchases import PurchaseForecast
 
@@ -31,27 +31,18 @@ class ValueIntervals:
         return np.maximum(value - half, 0.0), value + half
 
 
-@dataclass
-class ClvModel:
+@dataclass(kw_only=True)
+class ClvModel(Answer):
     """What is kept of a training; `forecast` is None when there is too little data for any.
 
     Levels are actual over predicted totals of past cut-offs; the naive rule gets one too, or it would be a multiple too high.
     """
 
     forecast: PurchaseForecast | None
-    is_fallback: bool
-    fallback_reason: str | None
-    candidate: str = "none"
-    verdict: str = ""
     year_level: float = 1.0
     naive_level: float = 1.0
     naive_year_level: float = 1.0
     intervals: ValueIntervals | None = None
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    training_rows: int = 0
-    diagnostics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    baseline: dict[str, dict[str, Any]] = field(default_factory=dict)
-    latest: Latest | None = None
 
     measured_as = "value"
 
@@ -100,9 +91,7 @@ class ClvModel:
 
     def state(self) -> dict[str, Any]:
         """Plain values from which `from_state` gives the same model."""
-        rows = [{**row, "cut_off": str(row["cut_off"])} for row in self.evaluations]
-        kept = {**{name: value for name, value in self.__dict__.items() if name != "latest"}, "forecast": self.forecast.state() if self.forecast else None, "evaluations": rows}
-        return {**kept, "intervals": [self.intervals.at, self.intervals.half] if self.intervals else None}
+        return self.plain(forecast=self.forecast.state() if self.forecast else None, intervals=[self.intervals.at, self.intervals.half] if self.intervals else None)
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ClvModel:

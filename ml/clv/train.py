@@ -52,7 +52,7 @@ def train(customers: pl.DataFrame, calendar: Calendar, forecasts: Forecasts) -> 
     if not any(today in forecasts[name] for name in names):
         repeaters = buyers.filter(pl.col("purchase_day_count") > 1).height
         reason = f"too little data: {repeaters} customers ordered on more than one day, {FEWEST_REPEATERS} are needed to learn their rhythm."
-        return ClvModel(None, True, reason, verdict=reason, training_rows=buyers.height)
+        return ClvModel(forecast=None, is_fallback=True, fallback_reason=reason, verdict=reason, training_rows=buyers.height)
     short = _Past(customers, forecasts, calendar.cut_offs, calendar.horizon_days, "horizon_value_amount", calendar.first_date)
     year = _Past(customers, forecasts, calendar.year_cut_offs, YEAR_DAYS, "year_value_amount", calendar.first_date)
     base = short.best(names)
@@ -82,9 +82,12 @@ def train(customers: pl.DataFrame, calendar: Calendar, forecasts: Forecasts) -> 
     if short.cut_offs and calendar.horizon_days == SHORT_DAYS and (candidate, short.cut_offs[-1]) in short.predicted:
         last = short.cut_offs[-1]
         latest = Latest(last, short.rows[last][0], short.truth[last], {name: short.corrected(name, last) for name in names if (name, last) in short.predicted})
-    return ClvModel(forecast, not verdict.published, None if verdict.published else verdict.reason, candidate, verdict.reason, year_level,
-                    naive_level, year.naive_level(today, naive_level), year.intervals(at_year), rows, buyers.height,
-                    shown | counts, drift.remember(judged(buyers), FEATURES), latest)
+    return ClvModel(
+        forecast=forecast, is_fallback=not verdict.published, fallback_reason=None if verdict.published else verdict.reason, candidate=candidate, verdict=verdict.reason,
+        year_level=year_level, naive_level=naive_level, naive_year_level=year.naive_level(today, naive_level), intervals=year.intervals(at_year), evaluations=rows,
+        training_rows=buyers.height, diagnostics=shown | counts, importance={row["feature"]: row["importance"] for row in counts["model_importance"]},
+        baseline=drift.remember(judged(buyers), FEATURES), latest=latest,
+    )  # fmt: skip
 
 
 def refined(forecasts: dict[date, PurchaseForecast], customers: pl.DataFrame, calendar: Calendar, past: _Past) -> dict[date, PurchaseForecast]:

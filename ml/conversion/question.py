@@ -6,9 +6,9 @@ import polars as pl
 
 from ml import features
 from ml.conversion.definition import SAYS, TASK, population
-from ml.conversion.model import ConversionModel
 from ml.conversion.score import score
 from ml.conversion.train import train
+from ml.published import Published
 from ml.question import Frames, Question
 
 
@@ -25,6 +25,6 @@ QUESTION = Question(
     calendar=_calendar,
     train=lambda frames: train(frames.of(features.read_leads), _calendar(frames)),
     score=lambda frames, model: score(model, frames.of(features.read_leads), _calendar(frames)),
-    restore=ConversionModel.from_state, parts=lambda model: {"": model.answer},
+    restore=Published.from_state, parts=lambda model: {"": model},
     rows=lambda frames, as_of: {"": population(frames.of(features.read_leads).filter(pl.col("as_of_date") == as_of))}, outcome_dates=lambda frames: _calendar(frames).cut_offs,
 )  # fmt: skip

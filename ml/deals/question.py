@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import polars as pl
 
 from ml import features, probability
@@ -13,35 +10,19 @@ from ml.published import Published
 from ml.question import Frames, Question
 
 
-@dataclass
-class DealModel:
-    """The published answer."""
-
-    answer: Published
-
-    def state(self) -> dict[str, Any]:
-        """Plain values from which `from_state` gives the same model."""
-        return {"answer": self.answer.state()}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> DealModel:
-        """The model kept by `state`."""
-        return cls(Published.from_state(state["answer"]))
-
-
 def _calendar(frames: Frames) -> features.Calendar | None:
     return frames.of(features.read_calendar, "deal")
 
 
-def _train(frames: Frames) -> DealModel:
+def _train(frames: Frames) -> Published:
     calendar = _calendar(frames)
     rows = population(frames.of(read_deals))
-    return DealModel(Published.of(probability.train(TASK, rows, first=calendar.first_date, scoring=calendar.scoring_date, horizon=calendar.horizon_days, step=calendar.step_days)))
+    return Published.of(probability.train(TASK, rows, first=calendar.first_date, scoring=calendar.scoring_date, horizon=calendar.horizon_days, step=calendar.step_days))
 
 
-def _score(frames: Frames, model: DealModel) -> pl.DataFrame:
+def _score(frames: Frames, model: Published) -> pl.DataFrame:
     rows = population(frames.of(read_deals).filter(pl.col("as_of_date") == _calendar(frames).scoring_date))
-    found = model.answer.score(rows, "raises the chance", "lowers the chance")
+    found = model.score(rows, "raises the chance", "lowers the chance")
     kept = rows.head(found.height)
     # what the deal is worth beside its chance: the weighted pipeline by this model
     weighted = (kept["deal_amount"].cast(pl.Float64) * found["score"]).alias("expected_amount")
@@ -56,6 +37,6 @@ QUESTION = Question(
             "is_fallback BOOLEAN, fallback_reason VARCHAR",
     inputs=(*TASK.numeric, *TASK.categorical),
     calendar=_calendar,
-    train=_train, score=_score, restore=DealModel.from_state, parts=lambda model: {"": model.answer},
+    train=_train, score=_score, restore=Published.from_state, parts=lambda model: {"": model},
     rows=lambda frames, as_of: {"": population(frames.of(read_deals).filter(pl.col("as_of_date") == as_of))}, outcome_dates=lambda frames: _calendar(frames).cut_offs,
 )  # fmt: skip

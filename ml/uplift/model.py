@@ -10,6 +10,7 @@ import polars as pl
 from scipy.special import expit
 
 from ml import explanations
+from ml.answer import Answer
 from ml.probability import Logistic
 
 EMPTY = pl.DataFrame(schema={"customer_id": pl.String, "score": pl.Float64, "lower": pl.Float64, "upper": pl.Float64, "chance_without_contact": pl.Float64, "reasons": pl.List(pl.String),
@@ -17,8 +18,8 @@ EMPTY = pl.DataFrame(schema={"customer_id": pl.String, "score": pl.Float64, "low
 CURVE = pl.DataFrame(schema={"share": pl.Float64, "gain": pl.Float64, "lower": pl.Float64, "upper": pl.Float64, "random": pl.Float64})
 
 
-@dataclass
-class UpliftModel:
+@dataclass(kw_only=True)
+class UpliftModel(Answer):
     """What is kept of a training.
 
     `contacted` and `held_back` predict an order with and without contact; they are None when no effect may be told. `line` (shift,
@@ -26,20 +27,14 @@ class UpliftModel:
     `average` is the average effect with its 95 % interval, given to everybody where `is_fallback`.
     """
 
-    contacted: Logistic | None
-    held_back: Logistic | None
-    is_fallback: bool
-    fallback_reason: str | None
+    contacted: Logistic | None = None
+    held_back: Logistic | None = None
     line: list[float] = field(default_factory=lambda: [0.0, 1.0])
     average: list[float] | None = None
     bands: dict[str, list[float]] | None = None
     curve: list[list[float]] = field(default_factory=list)
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    verdict: str = ""
-    candidate: str = "none"
-    importance: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    training_rows: int = 0
+
+    measured_as = "effect"
 
     def score(self, customers: pl.DataFrame) -> pl.DataFrame:
         """One row per customer: score is the extra chance of an order (-1..1), with an 80 % interval; everybody has the average (95 %) where `is_fallback`."""
@@ -68,9 +63,7 @@ class UpliftModel:
 
     def state(self) -> dict[str, Any]:
         """Plain values from which `from_state` gives the same model."""
-        rows = [{**row, "cut_off": str(row["cut_off"])} for row in self.evaluations]
-        kept = {side: None if model is None else model.state() for side, model in (("contacted", self.contacted), ("held_back", self.held_back))}
-        return {**self.__dict__, **kept, "evaluations": rows}
+        return self.plain(**{side: None if model is None else model.state() for side, model in (("contacted", self.contacted), ("held_back", self.held_back))})
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> UpliftModel:

@@ -32,7 +32,7 @@ def train(members: pl.DataFrame) -> UpliftModel:
     members = with_share(members)
     reason = refusal(members)
     if reason is not None:
-        return UpliftModel(None, None, True, reason, verdict=reason, training_rows=members.height)
+        return UpliftModel(is_fallback=True, fallback_reason=reason, verdict=reason, training_rows=members.height)
     treated, outcome, share = (members[name].cast(pl.Float64).to_numpy() for name in ("is_contacted", "has_ordered", "share"))
     customers = members["customer_id"]
     fold = customers.map_elements(lambda c: zlib.crc32(c.encode()) % FOLDS, return_dtype=pl.Int64).to_numpy()
@@ -49,9 +49,9 @@ def train(members: pl.DataFrame) -> UpliftModel:
     verdict = _words(found, is_told, int(members["window_days"][0]))
     effect = shift + slope * (one - zero)
     return UpliftModel(
-        final[1], final[0], not is_told, None if is_told else verdict, [float(shift), float(slope)], list(found.average), _bands(effect, told),
-        [[float(g), *(float(v) for v in found.curve[:, i]), float(g * found.average[0])] for i, g in enumerate(GRID)], _evaluations(found, members), verdict, "two_models",
-        _importance(final, members), [], members.height,
+        contacted=final[1], held_back=final[0], is_fallback=not is_told, fallback_reason=None if is_told else verdict, line=[float(shift), float(slope)], average=list(found.average),
+        bands=_bands(effect, told), curve=[[float(g), *(float(v) for v in found.curve[:, i]), float(g * found.average[0])] for i, g in enumerate(GRID)],
+        evaluations=_evaluations(found, members), verdict=verdict, candidate="two_models", importance=_importance(final, members), training_rows=members.height,
     )  # fmt: skip
 
 

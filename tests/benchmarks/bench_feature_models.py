@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
             fitted[name].log_odds(frame)
             print(f"  {name}: chances alone   {time.perf_counter() - start[0]:8.2f} s  (CPU {time.process_time() - start[1]:.2f})")
         start = time.perf_counter(), time.process_time()
-        scored = Published(fitted["blend"], probability.Line(), False, None, usual=dict.fromkeys(ORDERS.task.numeric, 0.0)).score(frame, "raises the risk", "lowers the risk")
+        scored = Published(model=fitted["blend"], line=probability.Line(), is_fallback=False, fallback_reason=None, usual=dict.fromkeys(ORDERS.task.numeric, 0.0)).score(frame, "raises the risk", "lowers the risk")
         taken = time.perf_counter() - start[0]
         target = TARGETS.get(rows)
         missed += target is not None and taken > target

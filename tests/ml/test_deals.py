@@ -74,7 +74,7 @@ def test_a_signal_of_the_owners_is_found_and_every_open_deal_is_scored(company):
     scores = question.score(frames, model)
     assert scores.height == company.execute("SELECT count(*) FROM marts.fct_deals WHERE is_open AND created_date < '2026-01-01'").fetchone()[0] > 20
     assert scores["score"].is_between(0, 1).all() and scores["reasons"].list.len().max() == 3
-    assert question.restore(model.state()).answer.score(definition.population(frames.of(definition.read_deals)).tail(5), "up", "down")["score"].len() == 5
+    assert question.restore(model.state()).score(definition.population(frames.of(definition.read_deals)).tail(5), "up", "down")["score"].len() == 5
 
 
 def test_a_planted_feature_of_the_future_warns(company):

@@ -147,3 +147,13 @@ def test_moved_scores_are_noticed_and_steady_ones_are_not():
     assert drift.stability_index(rng.random(2_000), rng.random(2_000)) < 0.05
     assert drift.stability_index(rng.random(2_000), rng.random(2_000) ** 4) > drift.DRIFTED
     assert drift.stability_index(rng.random(50), rng.random(50)) is None
+
+
+def test_verdicts_of_several_parts_read_as_sentences():
+    from ml import evaluation
+    rng = np.random.default_rng(0)
+    chance = rng.random(600)
+    verdict = evaluation.gate((rng.random(600) < chance).astype(float), chance, rng.random(600), kind="probability", naive_name="recency").reason
+    said = registry.spoken({"orders": verdict, "contract": verdict})
+    assert verdict.count(", 95 % interval)") == 1 and said == f"Orders: {verdict} Contract: {verdict}"
+    assert registry.spoken({"": verdict}) == verdict and not any(wrong in said for wrong in (".;", ") (", "95%", "..")), said

@@ -162,18 +162,7 @@ activities as (
 ),
 
 organisations as (
-    select
-        open_deals.as_of_date,
-        open_deals.deal_id,
-        {{ local_date('greatest(people.valid_from, organisations.valid_from)') }} as latest_date,
-        coalesce(organisations.employee_count, people.employee_count) as employee_count
-    from open_deals
-    join {{ ref('customers_history') }} as people
-        on people.customer_id = open_deals.customer_id and people.valid_from < open_deals.starts_at
-        and (people.valid_to is null or people.valid_to >= open_deals.starts_at)
-    left join {{ ref('customers_history') }} as organisations
-        on organisations.customer_id = people.organisation_id and organisations.valid_from < open_deals.starts_at
-        and (organisations.valid_to is null or organisations.valid_to >= open_deals.starts_at)
+    {{ organisations_as_of('open_deals', 'deal_id') }}
 )
 
 select

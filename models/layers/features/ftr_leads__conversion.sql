@@ -85,18 +85,7 @@ orders as (
 ),
 
 organisations as (
-    select
-        open_leads.as_of_date,
-        open_leads.lead_id,
-        {{ local_date('greatest(people.valid_from, organisations.valid_from)') }} as latest_date,
-        coalesce(organisations.employee_count, people.employee_count) as employee_count
-    from open_leads
-    join {{ ref('customers_history') }} as people
-        on people.customer_id = open_leads.customer_id and people.valid_from < open_leads.starts_at
-        and (people.valid_to is null or people.valid_to >= open_leads.starts_at)
-    left join {{ ref('customers_history') }} as organisations
-        on organisations.customer_id = people.organisation_id and organisations.valid_from < open_leads.starts_at
-        and (organisations.valid_to is null or organisations.valid_to >= open_leads.starts_at)
+    {{ organisations_as_of('open_leads', 'lead_id') }}
 ),
 
 earlier as (
