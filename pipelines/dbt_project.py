@@ -9,10 +9,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ from data_contracts import environment
 from data_contracts.environment import Home
 from data_contracts.errors import RapportError
 
+LOGGED_EVENTS = ("LogModelResult", "LogSeedResult", "LogTestResult")
 KEPT_PARSES = 3      # a checkout that switches between branches keeps the last few
 PROJECT = Path(__file__).resolve().parent.parent / "models"
 
@@ -51,12 +56,35 @@ def _fingerprint() -> str:
 def _invoke(home: Home, runner: Any, arguments: list[str], target: Path | None = None) -> Any:
     home.make_folders()
     folders = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(target or home.dbt_target), "--log-path", str(home.logs / "dbt")]
-    quiet = ["--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check", "--log-level-file", "info"]
-    with environment.exported(RAPPORT_WAREHOUSE=str(home.warehouse), RAPPORT_MEMORY_LIMIT=home.memory_limit, RAPPORT_SPILL=str(home.temporary), DO_NOT_TRACK="1"):
+    quiet = ["--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check", "--log-level", "none", "--log-level-file", "none"]
+    with _log(home) as write, environment.exported(RAPPORT_WAREHOUSE=str(home.warehouse), RAPPORT_MEMORY_LIMIT=home.memory_limit, RAPPORT_SPILL=str(home.temporary), DO_NOT_TRACK="1"):
+        runner.callbacks = [write]
         try:
             return runner.invoke([*quiet, *arguments, *folders])
         finally:
             _release()
+
+
+@contextmanager
+def _log(home: Home) -> Iterator[Callable[[Any], None]]:
+    """Writes what became of each node, and every warning and error, to `logs/dbt/dbt.log`.
+
+    dbt's own loggers format all of their twenty lines a node, searching the environment for secrets in each, before they look
+    at the level: a seventh of a build.
+    """
+    folder = home.logs / "dbt"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = RotatingFileHandler(folder / "dbt.log", maxBytes=10_000_000, backupCount=2, encoding="utf-8", delay=True)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def write(event: Any) -> None:
+        told = event.info
+        if told.level in ("warn", "error") or told.name in LOGGED_EVENTS:
+            file.handle(logging.LogRecord("dbt", logging.getLevelNamesMapping()["WARNING" if told.level == "warn" else told.level.upper()], "", 0, told.msg, None, None))
+    try:
+        yield write
+    finally:
+        file.close()
 
 
 def _release() -> None:

@@ -156,9 +156,10 @@ class _Splink:
         for fields in review.training_blocks:
             try:
                 linker.training.estimate_parameters_using_expectation_maximisation(self._splink.block_on(*fields), max_pairs=review.max_training_pairs)
-            except (EMTrainingException, duckdb.BinderException) as error:
-                # no pair agrees there, or every pair that does is one person in all fields: Splink then weighs the block's prior with infinity, which its SQL cannot say
-                _LOG.info("identity review: pairs that agree on %s teach nothing (%s)", ", ".join(fields), type(error).__name__)
+            except (EMTrainingException, duckdb.BinderException, ValueError) as error:
+                # no pair agrees there; or every pair that does is one person in all fields, and Splink weighs the block's prior with infinity, which its SQL cannot say;
+                # or none is, and the rate of a kind of agreement shrinks below 1e-300, which Splink refuses. The rates stand as they were before the block.
+                _LOG.info("identity review: pairs that agree on %s teach nothing (%s: %s)", ", ".join(fields), type(error).__name__, str(error).splitlines()[0][:200])
         return linker.misc.save_model_to_json()
 
     def predict(self, model: dict[str, Any], min_probability: float) -> str:

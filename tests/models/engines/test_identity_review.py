@@ -88,3 +88,12 @@ def test_shuffled_records_give_the_same_pairs(reviewed):
         load(con, made().sample(fraction=1, shuffle=True, seed=3))
         identity.resolve(con, "r1", AT)
         assert pairs(con) == pairs(reviewed)
+
+
+def test_a_block_that_teaches_nothing_leaves_the_rates_as_they_were():
+    """Everybody is there twice and the rules find it: pairs of equal names and postcode are all certain, and learning from them alone ends in rates of nought, which the library refuses."""
+    once = made().filter(pl.col("contact_id").str.ends_with("-0"))
+    with duckdb.connect(config={"threads": 1}) as con:
+        load(con, pl.concat([once, once.with_columns(pl.col("contact_id").str.replace("-0", "-1"))]))
+        assert identity.resolve(con, "r1", AT).merges == PEOPLE
+        assert pairs(con) == [] and con.execute("SELECT count(*) FROM identity.review_model").fetchone() == (1,)
