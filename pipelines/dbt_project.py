@@ -146,7 +146,8 @@ def build(home: Home, select: list[str], *, full_refresh: bool = False, exclude:
     """`dbt build` of a selection; never raises for a failed node, the results say it. Raises RapportError when dbt itself fails."""
     runner = _runner(_parsed(home))
     # unit tests hold the SQL, not the data: they belong to the test suite, not to every run
-    arguments = ["build", "--no-write-json", "--exclude-resource-type", "unit_test", "--select", *select, *(["--exclude", *exclude] if exclude else []), *(["--full-refresh"] if full_refresh else [])]
+    # of a part, test what can be tested now: what it is compared with may lie ahead (`--only staging` in a new home)
+    arguments = ["build", "--no-write-json", "--indirect-selection", "buildable", "--exclude-resource-type", "unit_test", "--select", *select, *(["--exclude", *exclude] if exclude else []), *(["--full-refresh"] if full_refresh else [])]
     outcome = _invoke(home, runner, arguments)
     if outcome.result is None:
         raise RapportError(f"dbt could not run: {outcome.exception}", remedy=f"See {home.logs / 'dbt'}.")
