@@ -28,7 +28,7 @@ demo: $(STAMP)  ## Simulate a company, build everything, open the pages (CUSTOME
 	@$(RUN)/rapport demo --home $(HOME_DIR) --customers $(CUSTOMERS)
 
 test: $(STAMP)  ## Run the test suite
-	@OPENBLAS_NUM_THREADS=1 $(RUN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(RUN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## Lint, import rules, contract drift
 	@$(RUN)/ruff check .

@@ -244,9 +244,18 @@ def exported(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def default_environment(**values: str) -> None:
-    """Set variables that are not set yet, for the life of the process (telemetry off, thread counts)."""
-    for name, value in values.items():
+# For the libraries beneath, before they are imported; what is set already stands.
+_LIBRARY_SETTINGS = {
+    "DO_NOT_TRACK": "1", "DAGSTER_DISABLE_TELEMETRY": "1", "GX_ANALYTICS_ENABLED": "false",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",           # scikit-learn's threads wait by spinning otherwise: beside another busy process a fit of seconds took minutes
+    "DAGSTER_EVENT_BATCH_SIZE": "1000",     # the plan of a run is written in one transaction
+}
+
+
+def prepare_libraries() -> None:
+    """Telemetry off, and threads that share the machine, for the life of the process."""
+    for name, value in _LIBRARY_SETTINGS.items():
         os.environ.setdefault(name, value)
 
 

@@ -11,7 +11,7 @@ import traceback
 
 import typer
 
-from data_contracts.environment import default_environment
+from data_contracts.environment import prepare_libraries
 from data_contracts.errors import RapportError
 from pipelines.commands import analysis, data, history, identity, metrics, mining, models, sales, segments, workspace
 
@@ -25,7 +25,7 @@ for module in (workspace, data, metrics, analysis, history, sales, mining, segme
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; the process ends with 0 only on success."""
-    default_environment(DO_NOT_TRACK="1", DAGSTER_DISABLE_TELEMETRY="1", OPENBLAS_NUM_THREADS="1", GX_ANALYTICS_ENABLED="false")
+    prepare_libraries()
     try:
         app(args=arguments, standalone_mode=False)
     except typer.Exit as stop:

@@ -80,8 +80,7 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
         raise UsageError(f"there is no group {only!r}", field="--only", remedy=f"Groups: {', '.join(GROUPS)}.")
     if not home.sources():
         raise UsageError("no source is declared yet", file=str(home.sources_file), remedy="Add one: `rapport source add NAME --type canonical_files --option path=DIR`, or `rapport import DIR --source NAME`.")
-    environment.default_environment(DAGSTER_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", OPENBLAS_NUM_THREADS="1", GX_ANALYTICS_ENABLED="false",
-                                    DAGSTER_EVENT_BATCH_SIZE="1000")   # the plan of a run is written in one transaction
+    environment.prepare_libraries()
     with warehouse.locked(home):
         record = RunRecord(run_id=str(uuid.uuid4()), started_at=_now())
         instant = parse_instant(as_of)

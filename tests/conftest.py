@@ -45,13 +45,19 @@ class Cli:
         assert not ok or done.returncode == 0, f"rapport {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def build(self, *options: str) -> None:
-        """`rapport run` in this process: the imports of dbt, Dagster and Great Expectations take ten seconds and are paid once a worker."""
+    def inside(self, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in this process: the imports of dbt, Dagster and Great Expectations take ten seconds and are paid once a worker."""
         from pipelines.cli import main
-        told = io.StringIO()
-        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told), pytest.raises(SystemExit) as ended:
-            main(["run", *options, "--home", str(self.home)])
-        assert ended.value.code == 0, f"rapport run {' '.join(options)} ended with {ended.value.code}\n{told.getvalue()}"
+        told, complained = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(complained), pytest.raises(SystemExit) as ended:
+            main([*arguments, "--home", str(self.home)])
+        done = subprocess.CompletedProcess(["rapport", *arguments], int(ended.value.code or 0), told.getvalue(), complained.getvalue())
+        assert not ok or done.returncode == 0, f"rapport {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def build(self, *options: str) -> None:
+        """`rapport run`, which must publish or find nothing new."""
+        self.inside("run", *options)
 
     def rows(self, *arguments: str) -> list[dict[str, Any]]:
         """Run a command with `--format json` and read its rows."""

@@ -21,10 +21,10 @@ IDENTITY_TABLES = ("members", "aliases", "customer_attributes", "hierarchy")
 
 
 class LayerTranslator(DagsterDbtTranslator):
-    """Group = layer, taken from the model's folder."""
+    """Group = layer, taken from the model's folder; seeds come with the first of them."""
 
     def get_group_name(self, dbt_resource_props: Any) -> str | None:
-        return dbt_resource_props["fqn"][1] if dbt_resource_props["resource_type"] in ("model", "snapshot") else "seeds"
+        return dbt_resource_props["fqn"][1] if dbt_resource_props["resource_type"] in ("model", "snapshot") else "staging"
 
 
 TRANSLATOR = LayerTranslator(settings=DagsterDbtTranslatorSettings(enable_asset_checks=True))

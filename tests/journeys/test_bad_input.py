@@ -96,12 +96,12 @@ def test_bad_rows_wait_in_quarantine_with_their_reason_and_can_be_replayed(untou
             {"order_id": " ", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "1", "currency": "USD"}, {"order_id": "q3", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "7.50", "currency": "USD"}]
     write_csv(tmp_path / "in", "orders", rows)
     untouched.run("import", str(tmp_path / "in"), "--source", "crm")
-    untouched.run("run", "--only", "landing")
+    untouched.inside("run", "--only", "landing")
     shown = untouched.rows("quarantine", "show")
     assert {(r["row_number"], r["reasons"].split(" ")[0]) for r in shown} == {(2, "ordered_at"), (3, "net_amount"), (4, "order_id")}    # line 1 is the header
     assert all(r["file"] == "orders.csv" for r in shown)
     broken = next(r["quarantine_id"] for r in shown if "q2" in r["raw"])
-    assert "1 rows accepted" in untouched.run("quarantine", "replay", broken, "--set", "net_amount=12.00").stdout
+    assert "1 rows accepted" in untouched.inside("quarantine", "replay", broken, "--set", "net_amount=12.00").stdout
     assert len(untouched.rows("quarantine", "show")) == 2
 
 
@@ -109,7 +109,7 @@ def test_a_full_extract_that_lost_most_of_its_rows_is_not_published(published, t
     before = warehouse.current_id(Home(published.home))
     write_csv(tmp_path / "in", "orders", ORDERS[:6])
     published.run("import", str(tmp_path / "in"), "--source", "crm", "--full")
-    done = published.run("run", "--as-of", "2026-10-01T00:00:00Z", ok=False)
+    done = published.inside("run", "--as-of", "2026-10-01T00:00:00Z", ok=False)
     assert done.returncode == 3 and "volume" in done.stderr and "Traceback" not in done.stderr
     assert warehouse.current_id(Home(published.home)) == before
     told = published.run("status").stdout

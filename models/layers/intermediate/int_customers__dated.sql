@@ -23,7 +23,8 @@ with versions as (
     inner join {{ ref('int_records__resolved') }} as resolved
         on resolved.record_type = versions.record_type and resolved.record_id = versions.record_id
     left join {{ ref('int_records__resolved') }} as organisations
-        on versions.record_type = 'contact' and organisations.record_type = 'company' and organisations.record_id = versions.company_id
+        -- a condition on the left side alone makes it a nested loop: minutes for a million contacts
+        on organisations.record_type = 'company' and organisations.record_id = case when versions.record_type = 'contact' then versions.company_id end
     where not resolved.is_test and not resolved.is_merged
 ),
 
@@ -42,7 +43,7 @@ states as (
     inner join versions
         on versions.customer_id = instants.customer_id
         and versions.valid_from <= instants.valid_from
-        and (versions.valid_to is null or versions.valid_to > instants.valid_from)
+        and {{ end_of('versions') }} > instants.valid_from
     group by instants.customer_id, instants.valid_from
 ),
 

@@ -72,7 +72,7 @@ from visits
 inner join deals on deals.deal_id = visits.deal_id
 left join {{ ref('int_deals__dated') }} as periods
     on periods.deal_id = visits.deal_id
-    and visits.entered_at >= periods.valid_from and (periods.valid_to is null or visits.entered_at < periods.valid_to)
+    and visits.entered_at >= periods.valid_from and visits.entered_at < {{ end_of('periods') }}
 left join {{ ref('int_pipeline_stages__dated') }} as stages
     on stages._source = deals._source and stages.pipeline = coalesce(periods.pipeline, deals.pipeline) and stages.stage = visits.stage
-    and visits.entered_at >= stages.valid_from and (stages.valid_to is null or visits.entered_at < stages.valid_to)
+    and visits.entered_at >= stages.valid_from and visits.entered_at < {{ end_of('stages') }}

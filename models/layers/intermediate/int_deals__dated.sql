@@ -130,5 +130,5 @@ select
 from bounded
 left join {{ ref('int_pipeline_stages__dated') }} as stages
     on stages._source = bounded._source and stages.pipeline = bounded.pipeline and stages.stage = bounded.stage
-    and bounded.valid_from >= stages.valid_from and (stages.valid_to is null or bounded.valid_from < stages.valid_to)
+    and bounded.valid_from >= stages.valid_from and bounded.valid_from < {{ end_of('stages') }}
 where bounded.valid_to is null or bounded.valid_to > bounded.valid_from

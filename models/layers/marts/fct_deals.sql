@@ -34,9 +34,9 @@ select
     end as cycle_days
 from {{ ref('int_deals__resolved') }} as deals
 left join {{ ref('int_deals__dated') }} as before_closing
-    on before_closing.deal_id = deals.deal_id and (deals.is_won or deals.is_lost)
+    on before_closing.deal_id = case when deals.is_won or deals.is_lost then deals.deal_id end
     and before_closing.valid_from < deals.closed_at
-    and (before_closing.valid_to is null or before_closing.valid_to >= deals.closed_at)
+    and {{ end_of('before_closing') }} >= deals.closed_at
 left join (
     select coalesce(resolved.survivor_id, leads.converted_deal_id) as deal_id, min(leads.lead_id) as lead_id
     from {{ ref('stg_canonical__leads') }} as leads
