@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures import worked_examples
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -83,31 +84,52 @@ def write_csv(folder: Path, entity: str, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def make_home(place: Path, entities: dict[str, list[dict[str, Any]]], *, as_of: str | None = None, time_zone: str = "UTC", currency: str = "USD", run: bool = True) -> Cli:
+    """A home below `place` with canonical rows of the source `crm`, through `init`, `import` and `run`."""
+    for entity, rows in entities.items():
+        write_csv(place / "files", entity, rows)
+    cli = Cli(place / "home")
+    cli.run("init", "--time-zone", time_zone, "--currency", currency)
+    cli.run("import", str(place / "files"), "--source", "crm")
+    if run:
+        cli.build(*(["--as-of", as_of] if as_of else []))
+    return cli
+
+
 @pytest.fixture(scope="session")
 def build_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Cli]:
-    """A function that builds a home from canonical rows through `import` and `run`."""
-    def build(name: str, entities: dict[str, list[dict[str, Any]]], *, as_of: str | None = None, time_zone: str = "UTC", currency: str = "USD", run: bool = True) -> Cli:
-        place = tmp_path_factory.mktemp(name)
-        for entity, rows in entities.items():
-            write_csv(place / "files", entity, rows)
-        cli = Cli(place / "home")
-        cli.run("init", "--time-zone", time_zone, "--currency", currency)
-        cli.run("import", str(place / "files"), "--source", "crm")
-        if run:
-            cli.build(*(["--as-of", as_of] if as_of else []))
-        return cli
+    """A function that makes a home of its own from canonical rows."""
+    def build(name: str, entities: dict[str, list[dict[str, Any]]], **options: Any) -> Cli:
+        return make_home(tmp_path_factory.mktemp(name), entities, **options)
     return build
 
 
 @pytest.fixture(scope="session")
-def demo_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Cli:
-    """A small demo company, simulated, built and published once for all worker processes; tests only read it."""
+def built_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[Path], None]], Path]:
+    """A function that has a folder filled once for all worker processes, by whichever comes first."""
     base = tmp_path_factory.getbasetemp()
-    place = (base if worker_id == "master" else base.parent) / "demo_company"
-    with open(place.with_suffix(".lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        cli, done = Cli(place / "home"), place / "built"
-        if not done.exists():
-            cli.run("demo", "--customers", "400", "--seed", "11", "--no-serve")
-            done.touch()
-    return cli
+
+    def place_of(name: str, fill: Callable[[Path], None]) -> Path:
+        place = (base if worker_id == "master" else base.parent) / name
+        with open(place.with_suffix(".lock"), "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (place / "built").exists():
+                place.mkdir(exist_ok=True)
+                fill(place)
+                (place / "built").touch()
+        return place
+    return place_of
+
+
+@pytest.fixture(scope="session")
+def demo_home(built_once: Callable[..., Path]) -> Cli:
+    """A small demo company, simulated, built and published; tests only read it."""
+    return Cli(built_once("demo_company", lambda place: Cli(place / "home").inside("demo", "--customers", "400", "--seed", "11", "--no-serve")) / "home")
+
+
+@pytest.fixture(scope="session")
+def examples_home(built_once: Callable[..., Path]) -> Cli:
+    """The worked examples of the definitions, imported, built and published; tests read it, or copy it."""
+    def fill(place: Path) -> None:
+        make_home(place, worked_examples.entities(), as_of=worked_examples.AS_OF)
+    return Cli(built_once("worked_examples", fill) / "home")

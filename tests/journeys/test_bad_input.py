@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 
 import pytest
 from conftest import Cli, write_csv
+from fixtures import worked_examples
 
 from data_contracts.environment import Home
 from models import warehouse
 
-ORDERS = [{"order_id": f"o{n}", "contact_id": f"c{n % 7}", "ordered_at": f"2026-0{1 + n % 9}-11T10:00:00Z", "net_amount": "10.00", "currency": "USD"} for n in range(60)]
-
 
 @pytest.fixture(scope="module")
-def published(build_home) -> Cli:
-    return build_home("bad_input", {"orders": ORDERS}, as_of="2026-10-01T00:00:00Z")
+def published(examples_home, tmp_path_factory) -> Cli:
+    return Cli(shutil.copytree(examples_home.home, tmp_path_factory.mktemp("bad_input") / "home"))
 
 
 @pytest.fixture
@@ -107,9 +107,9 @@ def test_bad_rows_wait_in_quarantine_with_their_reason_and_can_be_replayed(untou
 
 def test_a_full_extract_that_lost_most_of_its_rows_is_not_published(published, tmp_path):
     before = warehouse.current_id(Home(published.home))
-    write_csv(tmp_path / "in", "orders", ORDERS[:6])
+    write_csv(tmp_path / "in", "orders", worked_examples.f2()[:6])
     published.run("import", str(tmp_path / "in"), "--source", "crm", "--full")
-    done = published.inside("run", "--as-of", "2026-10-01T00:00:00Z", ok=False)
+    done = published.inside("run", "--as-of", worked_examples.AS_OF, ok=False)
     assert done.returncode == 3 and "volume" in done.stderr and "Traceback" not in done.stderr
     assert warehouse.current_id(Home(published.home)) == before
     told = published.run("status").stdout
