@@ -22,6 +22,7 @@ from pipelines.progress import PROGRESS
 
 INSTANCE_FILE = Path(__file__).resolve().parent.parent / "dagster.yaml"
 GROUPS = ("sources", "landing", "identity", "staging", "intermediate", "marts", "metrics", "features", "scores", "segments", "serving")
+BUILT_ON_MARTS = GROUPS[GROUPS.index("intermediate"):]     # the intermediate layer too: it and the marts take turns
 
 
 @dataclass
@@ -86,11 +87,13 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
         instant = parse_instant(as_of)
         if only is None and not full_refresh and unchanged.is_up_to_date(home, instant, batches.utc_now()):
             return _nothing_new(home, record)
+        with warehouse.writing(home) as con:
+            ingest.prepare(con)
+            if only in BUILT_ON_MARTS and not con.execute("SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'marts'").fetchone()[0]:
+                raise UsageError(f"{only} builds on tables of an earlier run, and this home has none yet", field="--only", remedy="Run once without --only.")
         _remember(home, record)
         before = warehouse.current_id(home)
         try:
-            with warehouse.writing(home) as con:
-                ingest.prepare(con)
             _execute(home, record, as_of, full_refresh, only)
         except BaseException as error:
             record.state = "blocked" if isinstance(error, PublishBlocked) else "failed"

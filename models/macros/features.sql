@@ -11,8 +11,8 @@
     from {{ population }}
     join {{ ref('customers_history') }} as people
         on people.customer_id = {{ population }}.customer_id and people.valid_from < {{ population }}.starts_at
-        and (people.valid_to is null or people.valid_to >= {{ population }}.starts_at)
+        and {{ end_of("people") }} >= {{ population }}.starts_at
     left join {{ ref('customers_history') }} as organisations
         on organisations.customer_id = people.organisation_id and organisations.valid_from < {{ population }}.starts_at
-        and (organisations.valid_to is null or organisations.valid_to >= {{ population }}.starts_at)
+        and {{ end_of("organisations") }} >= {{ population }}.starts_at
 {%- endmacro %}

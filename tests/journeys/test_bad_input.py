@@ -91,6 +91,14 @@ def test_a_home_that_does_not_exist_says_how_to_make_one(tmp_path):
     assert "rapport init" in complaint(Cli(tmp_path / "none"), "run")
 
 
+def test_a_part_that_builds_on_what_is_not_there_yet_says_so(tmp_path):
+    cli = Cli(tmp_path / "new")
+    cli.inside("init", "--time-zone", "UTC", "--currency", "EUR")
+    cli.inside("source", "add", "crm", "--type", "canonical_files", "-o", f"path={tmp_path}")
+    done = cli.inside("run", "--only", "marts", ok=False)
+    assert done.returncode == 2 and "Run once without --only" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_bad_rows_wait_in_quarantine_with_their_reason_and_can_be_replayed(untouched, tmp_path):
     rows = [{"order_id": "q1", "contact_id": "c1", "ordered_at": "2026-09-31", "net_amount": "5", "currency": "USD"}, {"order_id": "q2", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "12 EUR", "currency": "USD"},
             {"order_id": " ", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "1", "currency": "USD"}, {"order_id": "q3", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "7.50", "currency": "USD"}]

@@ -163,7 +163,7 @@ terms as (
         min(terms.plan) as subscription_plan
     from dates
     join {{ ref('fct_subscription_terms') }} as terms
-        on terms.valid_from < dates.starts_at and (terms.valid_to is null or terms.valid_to > dates.starts_at)
+        on terms.valid_from < dates.starts_at and {{ end_of('terms') }} > dates.starts_at
     {{ join_rate('rates', 'terms.currency', 'dates.as_of_date') }}
     where terms.customer_id is not null
     group by dates.as_of_date, terms.customer_id

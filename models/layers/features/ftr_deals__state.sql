@@ -45,7 +45,7 @@ open_deals as (
         on deals.created_date < dates.as_of_date and (deals.closed_date >= dates.as_of_date or (deals.closed_date is null and deals.is_open))
     left join logged on logged.pipeline = deals.pipeline
     left join {{ ref('deals_history') }} as history
-        on history.deal_id = deals.deal_id and history.valid_from < dates.starts_at and (history.valid_to is null or history.valid_to >= dates.starts_at)
+        on history.deal_id = deals.deal_id and history.valid_from < dates.starts_at and {{ end_of('history') }} >= dates.starts_at
     -- a deal that was lost on that day and revived later was not open
     where coalesce(logged.logs_stage, 0) = 0 or coalesce(history.is_open, true)
 ),
@@ -88,7 +88,7 @@ closed as (
     select deals.deal_id, deals.customer_id, deals.channel, deals.closed_date, deals.is_won, history.owner_id
     from {{ ref('fct_deals') }} as deals
     left join {{ ref('deals_history') }} as history
-        on history.deal_id = deals.deal_id and history.valid_from <= deals.closed_at and (history.valid_to is null or history.valid_to > deals.closed_at)
+        on history.deal_id = deals.deal_id and history.valid_from <= deals.closed_at and {{ end_of('history') }} > deals.closed_at
     where deals.closed_date is not null and (deals.is_won or deals.is_lost)
 ),
 
