@@ -20,7 +20,8 @@ from ml.features import PLAIN_WORDS
 TABLES = {
     "model_reliability": "model VARCHAR, cut_off DATE, bin INTEGER, n BIGINT, mean_predicted DOUBLE, observed_rate DOUBLE, lower DOUBLE, upper DOUBLE",
     "model_lift": "model VARCHAR, cut_off DATE, bin INTEGER, n BIGINT, lowest_score DOUBLE, outcome_total DOUBLE, outcome_mean DOUBLE, lift DOUBLE, cumulative_rows DOUBLE, "
-                  "cumulative_gain DOUBLE, cumulative_lift DOUBLE, predicted_total DOUBLE, bias DOUBLE",
+                  "cumulative_gain DOUBLE, cumulative_lift DOUBLE, predicted_total DOUBLE, bias DOUBLE, lift_lower DOUBLE, lift_upper DOUBLE, gain_lower DOUBLE, gain_upper DOUBLE, "
+                  "bias_lower DOUBLE, bias_upper DOUBLE",
     "model_subgroups": "model VARCHAR, cut_off DATE, dimension VARCHAR, subgroup VARCHAR, metric VARCHAR, value DOUBLE, lower DOUBLE, upper DOUBLE, n BIGINT, is_small BOOLEAN, reason VARCHAR",
     "model_importance": "model VARCHAR, feature VARCHAR, label VARCHAR, importance DOUBLE, share DOUBLE",
     "model_dependence": "model VARCHAR, feature VARCHAR, label VARCHAR, bin INTEGER, level VARCHAR, typical DOUBLE, mean_contribution DOUBLE, n BIGINT",
@@ -44,8 +45,9 @@ def calibration_gap(outcome, score) -> float:
 
 
 SUBGROUP_MEASURES: dict[str, dict[str, evaluation.Measure]] = {
-    "probability": {"roc_auc": evaluation.roc_auc, "calibration_gap": calibration_gap},
-    "value": {"normalised_gini": evaluation.normalised_gini, "total_bias": evaluation.total_bias},
+    "probability": {"calibration_gap": calibration_gap, **{name: evaluation.PROBABILITY_MEASURES[name] for name in (
+        "roc_auc", "average_precision", "brier_score", "log_loss", "expected_calibration_error", "share_at_top_10")}},
+    "value": {name: evaluation.VALUE_MEASURES[name] for name in ("normalised_gini", "spearman", "total_bias", "decile_error", "share_at_top_10")},
 }
 
 
@@ -62,8 +64,7 @@ def judged(kind: str, cut_offs: list[tuple[Any, np.ndarray, np.ndarray]], latest
     for cut_off, truth, score in cut_offs:
         if kind == "probability":
             found["model_reliability"] += [{"cut_off": str(cut_off), **row} for row in evaluation.reliability_table(truth, score).iter_rows(named=True)]
-        lift = evaluation.lift_table(truth, score).join(evaluation.decile_table(truth, score).select("bin", "predicted_total", "bias"), on="bin", how="left", maintain_order="left")
-        found["model_lift"] += [{"cut_off": str(cut_off), **row} for row in lift.iter_rows(named=True)]
+        found["model_lift"] += [{"cut_off": str(cut_off), **row} for row in evaluation.lift_with_intervals(truth, score).iter_rows(named=True)]
     if cut_offs:
         cut_off, truth, score = cut_offs[-1]
         found["model_subgroups"] = [{"cut_off": str(cut_off), **row} for name in groups if name in latest.columns for row in _by_subgroup(kind, latest[name], truth, score)]

@@ -187,6 +187,38 @@ def evaluate(outcome, score, kind: str, by=None, **options) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
+def lift_with_intervals(outcome, score, *, bins: int = BINS, resamples: int = 100, level: float = 0.95, seed: int = 0) -> pl.DataFrame:
+    """`lift_table` with the predicted total and bias of each bin, and bootstrap intervals of lift, cumulative gain and bias.
+
+    Columns beside those of the table: predicted_total, bias, and `lift_`, `gain_`, `bias_` with `lower` and `upper`; null where not defined.
+    """
+    outcome, score = _arrays(outcome, score)
+    table = lift_table(outcome, score, bins).join(decile_table(outcome, score, bins).select("bin", "predicted_total", "bias"), on="bin", how="left", maintain_order="left")
+    draw, shrink = _resampler(len(outcome), None, None)
+    rng = np.random.default_rng(seed)
+    drawn = np.full((resamples, 3, bins), np.nan)
+    for number in range(resamples if len(outcome) else 0):
+        rows = draw(rng)
+        happened, told = outcome[rows], score[rows]
+        of = equal_mass_bins(-told, bins)
+        size, total, predicted = (np.bincount(of, weights=w, minlength=bins) for w in (None, happened, told))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn[number] = total / size / happened.mean(), np.cumsum(total) / happened.sum(), predicted / total - 1
+    at = table["bin"].to_numpy() - 1
+    columns = {}
+    for number, (name, column) in enumerate((("lift", "lift"), ("gain", "cumulative_gain"), ("bias", "bias"))):
+        value = table[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        spread = np.where(np.isfinite(drawn[:, number]), drawn[:, number], np.nan)[:, at]
+        usable = np.isfinite(value) & (np.isfinite(spread).sum(axis=0) >= 2)
+        ends = np.full((2, len(at)), np.nan)
+        if usable.any():
+            ends[:, usable] = np.nanquantile(spread[:, usable], [0.5 - level / 2, 0.5 + level / 2], axis=0)
+            if shrink < 1:
+                ends[:, usable] = value[usable] + shrink * (ends[:, usable] - np.nanmean(spread[:, usable], axis=0))
+        columns |= {f"{name}_lower": ends[0], f"{name}_upper": ends[1]}
+    return table.with_columns(**{name: pl.Series(values).fill_nan(None) for name, values in columns.items()})
+
+
 # -- the gate
 
 

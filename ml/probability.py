@@ -23,7 +23,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from ml import diagnostics, drift, evaluation
+from ml import diagnostics, drift, evaluation, leakage
 from ml.challenge import Latest
 from ml.evaluation import Verdict
 from ml.features import FeatureSpace
@@ -425,8 +425,8 @@ def train(task: Task, frame: pl.DataFrame, *, first: date, scoring: date, horizo
     found = diagnostics.judged("probability", [(fold.cutoff, outcome, found[candidate]) for fold, outcome, found in judged], there, task.groups)
     return Trained(
         task, verdict, champion, line, final["naive_rule"], candidate, _evaluations(judged), _bands(judged, candidate), len(label),
-        tuple(sorted({fold.cutoff for fold, _, _ in judged})), {row["feature"]: row["importance"] for row in explained["model_importance"]}, leakage_warnings(task, known, label),
-        found | explained, drift.remember(known.filter(pl.col("as_of_date") == known["as_of_date"].max()), (*task.numeric, *task.categorical)),
+        tuple(sorted({fold.cutoff for fold, _, _ in judged})), {row["feature"]: row["importance"] for row in explained["model_importance"]}, leakage.warnings((*task.numeric, *task.categorical), known, label, frame.filter(pl.col("as_of_date") == scoring)),
+        found | explained, drift.watched(frame, (*task.numeric, *task.categorical), known["as_of_date"].max(), horizon),
         _usual(champion, known), _usual(final["naive_rule"], known), Latest(last.cutoff, there, truth, chances),
     )  # fmt: skip
 
@@ -483,27 +483,6 @@ def interval(trained_bands: dict[str, list[float]] | None, chance: np.ndarray) -
     below = np.interp(chance, trained_bands["at"], trained_bands["below"])
     above = np.interp(chance, trained_bands["at"], trained_bands["above"])
     return np.clip(chance - below, 0, 1), np.clip(chance + above, 0, 1)
-
-
-# A single feature this good is more likely a trace of the outcome than a cause of it. Valid: 0.9 to 0.99.
-SUSPICIOUS_AUC = 0.95
-
-
-def leakage_warnings(task: Task, frame: pl.DataFrame, label: np.ndarray) -> list[str]:
-    """Features that tell the outcome too well, or whose being filled tells it."""
-    found = []
-    for name in task.numeric:
-        values = frame[name].cast(pl.Float64).to_numpy().astype(float)
-        missing = np.isnan(values)
-        if missing.any() and not missing.all():
-            auc = evaluation.roc_auc(label, (~missing).astype(float))
-            if max(auc, 1 - auc) > SUSPICIOUS_AUC:
-                found.append(f"{name} is filled almost only where the outcome is the same (AUC {max(auc, 1 - auc):.3f}): it may be written after the outcome")
-        if (~missing).sum() > 30 and label[~missing].min() != label[~missing].max():
-            auc = evaluation.roc_auc(label[~missing], values[~missing])
-            if max(auc, 1 - auc) > SUSPICIOUS_AUC:
-                found.append(f"{name} alone tells the outcome with AUC {max(auc, 1 - auc):.3f}: it may know the future")
-    return found
 
 
 # -- helpers

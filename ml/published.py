@@ -56,8 +56,10 @@ class Published(Answer):
         """Chances of rows, shape [n]."""
         return self.line.probability(self.model.log_odds(rows))
 
-    def contributions(self, rows: pl.DataFrame, as_of: date) -> tuple[float, dict[str, np.ndarray]]:
-        """Base and contribution of each feature, shape [n]: calibrated log-odds, which they add up to (but for the limits of `LOG_ODDS_RANGE`)."""
+    def contributions(self, rows: pl.DataFrame, as_of: date) -> tuple[float, dict[str, np.ndarray]] | None:
+        """Base and contribution of each feature, shape [n]: calibrated log-odds, which they add up to (but for the limits of `LOG_ODDS_RANGE`); None where nothing was learned."""
+        if self.model is None:
+            return None
         base, parts = self.model.explained(rows)
         return self.line.slope * base + self.line.shift, {name: self.line.slope * values for name, values in parts.items()}
 

@@ -25,7 +25,8 @@ class Question:
     kind ("" for the only one), each with candidate, is_fallback, verdict, training_rows and evaluations. `more` are further tables of
     the `scores` schema by name, each with its columns and what fills it from the model (`model_id` and `as_of` are added). `rows` gives
     the population of each part at a date, with what happened as `label` (null where not known yet), and `outcome_dates` the dates whose
-    outcome is known: with both, features and outcomes are watched for drift.
+    outcome is known: with both, features and outcomes are watched for drift. Where nobody's own outcome can be seen (an effect), `observed`
+    gives what happened since the day up to which a model had learned: score and label, whose means are compared.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Question:
     more: dict[str, tuple[str, Callable[[Any], pl.DataFrame]]] = field(default_factory=dict)
     rows: Callable[[Frames, date], dict[str, pl.DataFrame]] | None = None
     outcome_dates: Callable[[Frames], tuple[date, ...]] = lambda frames: ()
+    observed: Callable[[Frames, Any, date], pl.DataFrame] | None = None
 
 
 class Frames:

@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 
 from data_contracts.environment import Home
+from data_contracts.errors import UsageError
 from ml import challenge, diagnostics, drift, features, registry
 from ml.question import Frames, Question
 
@@ -114,7 +115,7 @@ def _answer(con: Any, home: Home, question: Question, frames: Frames, run_id: st
     con.execute("INSERT INTO scores.model_cards VALUES (?, ?, CAST(? AS DATE), ?, ?, ?, ?)", [
         name, manifest["model_id"], manifest["trained_on"], question.says, report.verdicts[name],
         any(not part.is_fallback for part in question.parts(model).values()), json.dumps(manifest, default=str)])  # fmt: skip
-    moved = _drift(con, question, frames, model, calendar.scoring_date)
+    moved = _drift(con, question, frames, model, calendar.scoring_date, date.fromisoformat(manifest["trained_on"]))
     _insert(con, "model_drift", moved)
     report.drift[name] = [drift.sentence(row["model"], row) for row in moved.filter("is_drifted").iter_rows(named=True)]
     _remember(con, question, run_id, instant)
@@ -211,17 +212,68 @@ def evaluation_frame(question: Question, model: Any) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema)
 
 
+BACKTEST = {"part": pl.String, "candidate": pl.String, "cut_off": pl.Date, "dimension": pl.String, "subgroup": pl.String, "metric": pl.String, "value": pl.Float64, "lower": pl.Float64, "upper": pl.Float64,
+            "n": pl.Int64, "reason": pl.String}
+
+
+def backtest_frame(question: Question, model: Any) -> pl.DataFrame:
+    """Everything the judging said, one measure a row: of all rows at each cut-off and candidate, and of the chosen candidate by subgroup, predicted chance and tenth of scores.
+
+    `dimension` is "all rows", a column by which the latest cut-off is divided, "predicted chance" (reliability: `mean_predicted` beside
+    `observed_rate`), "tenth of scores" (1 = best) or "share contacted" (the Qini curve). Intervals are 95 %.
+    """
+    rows = []
+    for kind, part in question.parts(model).items():
+        common = {"part": _label(question, kind), "candidate": part.candidate}
+        rows += [{**common, **row, "dimension": "all rows", "subgroup": "all"} for row in part.evaluations]
+        rows += [{**common, **row} for row in part.diagnostics.get("model_subgroups", [])]
+        for row in part.diagnostics.get("model_reliability", []):
+            at = {**common, "cut_off": row["cut_off"], "dimension": "predicted chance", "subgroup": str(row["bin"]), "n": row["n"]}
+            rows += [{**at, "metric": "mean_predicted", "value": row["mean_predicted"]}, {**at, "metric": "observed_rate", "value": row["observed_rate"], "lower": row["lower"], "upper": row["upper"]}]
+        for row in part.diagnostics.get("model_lift", []):
+            at = {**common, "cut_off": row["cut_off"], "dimension": "tenth of scores", "subgroup": str(row["bin"]), "n": row["n"]}
+            rows += [{**at, "metric": metric, "value": row[column], "lower": row[f"{short}_lower"], "upper": row[f"{short}_upper"]}
+                     for metric, column, short in (("lift", "lift", "lift"), ("cumulative_gain", "cumulative_gain", "gain"), ("bias", "bias", "bias"))]
+        for share, gain, lower, upper, _ in getattr(part, "curve", []):
+            rows.append({**common, "cut_off": part.evaluations[0]["cut_off"], "dimension": "share contacted", "subgroup": f"{share:.2f}", "metric": "gain", "value": gain, "lower": lower, "upper": upper, "n": part.training_rows})
+    rows = [{**row, "cut_off": date.fromisoformat(str(row["cut_off"]))} for row in rows]
+    return pl.DataFrame(rows, schema=BACKTEST).with_columns(pl.col("value", "lower", "upper").fill_nan(None))
+
+
+def backtest_tables(question: Question, model: Any, found: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+    """`backtest_frame` as tables to read, with titles: the chosen candidate beside the naive rule at every cut-off, then the chosen one divided up at the latest."""
+    tables = []
+    for kind, part in question.parts(model).items():
+        mine = found.filter(pl.col("part") == _label(question, kind))
+        if mine.is_empty():
+            continue
+        name, latest = _label(question, kind).replace("_", " "), mine["cut_off"].max()
+        wide = mine.filter((pl.col("dimension") == "all rows") & pl.col("candidate").is_in([part.candidate, "naive_rule"]))
+        tables.append((f"{name}: {part.candidate.replace('_', ' ')} beside the naive rule", wide.select("cut_off", "metric", "candidate", "value", "lower", "upper", "n").sort("cut_off", "metric", "candidate")))
+        for dimension in mine["dimension"].unique(maintain_order=True).to_list():
+            rows = mine.filter((pl.col("dimension") == dimension) & (pl.col("cut_off") == latest))
+            if dimension != "all rows" and rows.height:
+                told = rows.select("subgroup", "metric", "value", "lower", "upper", "n", "reason")
+                tables.append((f"{name} by {dimension}, cut-off {latest}", told if told["reason"].null_count() < told.height else told.drop("reason")))
+    return tables
+
+
 def explain(question: Question, frames: Frames, model: Any, entity_id: str) -> pl.DataFrame:
     """Signed contributions to one score, strongest first, ending with their sum: part, feature, label, value, contribution. No rows for somebody not asked about.
 
-    The scale is the model's own: log-odds of a chance, or the logarithm of an amount; `base` is what remains without any feature.
+    The scale is the model's own: log-odds of a chance, or the logarithm of an amount; `base` is what remains without any feature. Raises UsageError
+    where everybody has the same score (the curve of all, the average effect), with the reason.
     """
     as_of, rows = question.calendar(frames).scoring_date, []
     for kind, there in (question.rows(frames, as_of) if question.rows else {}).items():
         part, one = question.parts(model)[kind], there.filter(pl.col(question.entity) == entity_id)
-        if not one.height or getattr(part, "model", part) is None:
+        if not one.height:
             continue
-        base, found = part.contributions(one, as_of)
+        explained = part.contributions(one, as_of)
+        if explained is None:
+            raise UsageError(f"{entity_id!r} has no score of its own by {_label(question, kind).replace('_', ' ')}: {part.fallback_reason or part.verdict}",
+                             remedy=f"See `rapport model show {question.name}`.")
+        base, found = explained
         told = sorted(((name, float(values[0])) for name, values in found.items()), key=lambda item: -abs(item[1]))
         rows.append((_label(question, kind), "base", "base", None, base))
         rows += [(_label(question, kind), name, diagnostics.words(name), str(one[name][0]) if name in one.columns else None, value) for name, value in told]
@@ -257,7 +309,7 @@ def _remember(con: Any, question: Question, run_id: str, instant: datetime) -> N
     )
 
 
-def _drift(con: Any, question: Question, frames: Frames, model: Any, as_of: date) -> pl.DataFrame:
+def _drift(con: Any, question: Question, frames: Frames, model: Any, as_of: date, trained_on: date) -> pl.DataFrame:
     """What moved, with the columns of `scores.model_drift`: features since training, scores since the scoring before, outcomes since they were foreseen."""
     name, found = question.name, []
     before = con.execute("SELECT max(as_of) FROM scores.score_history WHERE model = ? AND as_of < ?", [name, as_of]).fetchone()[0]
@@ -272,18 +324,22 @@ def _drift(con: Any, question: Question, frames: Frames, model: Any, as_of: date
         for kind, part in question.parts(model).items():
             rows = drift.of_features(part.baseline, today[kind]) if kind in today else []
             found += [{**row, "model": _label(question, kind), "n": today[kind].height} for row in rows]
-        found += _outcome_drift(con, question, frames, model)
+        found += _outcome_drift(con, question, frames, model, trained_on)
     schema = {"model": pl.String, "kind": pl.String, "subject": pl.String, "value": pl.Float64, "threshold": pl.Float64, "is_drifted": pl.Boolean, "against": pl.Date, "n": pl.Int64}
     labels = [diagnostics.words(row["subject"]) for row in found]
     return pl.DataFrame(found, schema=schema).with_columns(pl.lit(name).alias("part"), pl.lit(as_of).alias("as_of"), pl.Series("label", labels, dtype=pl.String))
 
 
-def _outcome_drift(con: Any, question: Question, frames: Frames, model: Any) -> list[dict[str, Any]]:
-    """Scores of the latest date whose outcome is known now, beside that outcome."""
+def _outcome_drift(con: Any, question: Question, frames: Frames, model: Any, trained_on: date) -> list[dict[str, Any]]:
+    """Scores of the latest date whose outcome is known now, beside that outcome; or what was observed since the training."""
+    if question.observed is not None:
+        both = question.observed(frames, model, trained_on)
+        row = drift.of_outcomes(question.parts(model)[""].measured_as, both["score"].to_numpy(), both["label"].to_numpy())
+        return [] if row is None else [{**row, "model": question.name, "against": trained_on, "n": both.height}]
     kinds = {part.measured_as for part in question.parts(model).values()}
     scored = {day for (day,) in con.execute("SELECT DISTINCT as_of FROM scores.score_history WHERE model = ? AND NOT is_fallback", [question.name]).fetchall()}
     known = [day for day in question.outcome_dates(frames) if day in scored]
-    if not known or len(kinds) != 1 or None in kinds:
+    if not known or len(kinds) != 1:
         return []
     day = max(known)
     said = con.execute("SELECT entity_id, score FROM scores.score_history WHERE model = ? AND as_of = ? AND NOT is_fallback AND score IS NOT NULL", [question.name, day]).pl()

@@ -13,13 +13,16 @@ MEASURED = {"label": Column("Measure"), "candidate": Column("Candidate", "words"
 SUBGROUPS = {"measure": Column("Measure"), "dimension": Column("Divided by", "words"), "subgroup": Column("Group"), "value": Column("Value", "ratio3"), "lower": Column("95 % from", "ratio3"), "upper": Column("to", "ratio3"),
              "n": Column("Rows", "count"), "is_small": Column("Few rows", "flag"), "reason": Column("Remark")}
 DECILES = {"bin": Column("Tenth, best first", "count"), "n": Column("Rows", "count"), "lowest_score": Column("Lowest score", "decimal"), "outcome_mean": Column("Happened, mean", "decimal"), "lift": Column("Lift", "decimal"),
-           "cumulative_gain": Column("Reached so far", "share"), "predicted_total": Column("Predicted", "decimal"), "outcome_total": Column("Happened", "decimal"), "bias": Column("Error", "change")}
+           "lift_lower": Column("Lift, 95 % from", "decimal"), "lift_upper": Column("Lift, to", "decimal"), "cumulative_gain": Column("Reached so far", "share"), "gain_lower": Column("Reached, 95 % from", "share"),
+           "gain_upper": Column("Reached, to", "share"), "bias_lower": Column("Error, 95 % from", "change"), "bias_upper": Column("Error, to", "change"), "predicted_total": Column("Predicted", "decimal"), "outcome_total": Column("Happened", "decimal"), "bias": Column("Error", "change")}
 DRIFT = {"kind": Column("Of", "words"), "label": Column("What", "words"), "value": Column("Moved by", "decimal"), "threshold": Column("Too much from", "decimal"), "is_drifted": Column("Drifted", "flag"),
          "against": Column("Compared with", "date"), "n": Column("Rows", "count")}
 COMPARED = {"compared_on": Column("On", "date"), "metric": Column("Measure", "words"), "champion": Column("Champion", "decimal"), "challenger": Column("Challenger", "decimal"), "difference": Column("Difference", "decimal"),
             "lower": Column("95 % from", "decimal"), "upper": Column("to", "decimal"), "n": Column("Rows", "count"), "is_promoted": Column("Promoted", "flag"), "reason": Column("Reason")}
 FIELDS = {"field": Column("Field"), "value": Column("Value")}
 SCALE = {"probability": "A score is a chance between 0 and 100 %: of 100 people with a score of 30 %, about 30 are expected to do it. Contributions add up on the scale of log-odds.",
+         "days": "A score is the expected number of days, within a year, for which somebody stays a customer. Contributions add up on the scale of the log-odds of stopping in the third month.",
+         "effect": "A score is how much contact raises the chance of an order: +2 points are 20 more orders from 1,000 people. Contributions add up on the scale of log-odds with contact less those without.",
          "value": "A score is an amount of money expected over the horizon. Contributions add up on the scale of its logarithm: +0.10 is about 10 % more."}
 NOT_CAUSAL = "What a score rests on is what went along with the outcome before. It does not say that changing it would change the outcome: only a test with a control group shows that."
 
@@ -54,12 +57,31 @@ def body() -> None:
         about(model, card)
 
 
+def effect() -> None:
+    st.subheader("Whom contact changes", anchor=False)
+    text.line("Extra orders if only this share is contacted, those first who are changed most; the band is the 95 % interval, the broken line contacts as many people by lot. Where the band holds the broken line, "
+              "no order of contacting is known to be better than another.")
+    curve = queries.qini_curve()
+    if curve.is_empty():
+        frame.empty("No curve was kept for this model.")
+    else:
+        model_charts.qini(curve)
+
+
 def judged(model: str, found: dict) -> None:
+    if found["kind"] == "effect":
+        effect()
+        rows = queries.model_measures(model)
+        tables.table(rows, {name: MEASURED[name] for name in ("label", "value", "lower", "upper", "n")})
+        tables.download("All measures as CSV", rows, f"evaluation_{model}", queries.snapshot_id())
+        return
     lift, reliability = queries.model_rows("lift", model), queries.model_rows("reliability", model)
     left, right = st.columns(2, gap="medium")
     with left:
-        if found["kind"] == "probability":
+        if found["kind"] != "value":
             st.subheader("Is a chance what it says?", anchor=False)
+            if found["kind"] == "days":
+                text.line("The chance to have stopped within the churn window, as read from the curves.")
             text.line(f"Judged on {shown.day(found['cut_off'])} by what happened after. On the broken line predicted and observed are equal; bars are 95 % intervals.")
             if reliability.is_empty():
                 frame.empty("No reliability was kept for this model.")
@@ -68,7 +90,7 @@ def judged(model: str, found: dict) -> None:
         else:
             st.subheader("Tenths of customers, best first", anchor=False)
             text.line("Predicted and actual totals at the latest cut-off; an error of +10% is a tenth too much.")
-            tables.table(lift, {name: DECILES[name] for name in ("bin", "n", "predicted_total", "outcome_total", "bias")})
+            tables.table(lift, there(lift, "bin", "n", "predicted_total", "outcome_total", "bias", "bias_lower", "bias_upper"))
     with right:
         st.subheader("What a short list reaches", anchor=False)
         text.line("Contacting the best-scored part reaches this share of everything that happens (or of all money); the broken line is a list drawn by lot.")
@@ -84,10 +106,15 @@ def judged(model: str, found: dict) -> None:
     model_charts.by_cut_off(rows, queries.MEASURES[leading], shown_names)
     with st.expander("All measures of all candidates at the latest cut-off"):
         tables.table(measures.filter(pl.col("cut_off") == found["cut_off"]), MEASURED)
-    if found["kind"] == "probability" and not lift.is_empty():
-        with st.expander("Lift by tenths"):
-            tables.table(lift, {name: DECILES[name] for name in ("bin", "n", "lowest_score", "outcome_mean", "lift", "cumulative_gain")})
+    if not lift.is_empty():
+        with st.expander("Lift and gain by tenths"):
+            tables.table(lift, there(lift, "bin", "n", "lowest_score", "outcome_mean", "lift", "lift_lower", "lift_upper", "cumulative_gain", "gain_lower", "gain_upper"))
     tables.download("All measures as CSV", measures, f"evaluation_{model}", queries.snapshot_id())
+
+
+def there(rows: pl.DataFrame, *names: str) -> dict[str, Column]:
+    """Columns of tenths; a snapshot of before holds no intervals."""
+    return {name: DECILES[name] for name in names if name in rows.columns}
 
 
 def subgroups(model: str) -> None:

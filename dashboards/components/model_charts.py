@@ -26,13 +26,28 @@ def gain(rows: pl.DataFrame) -> None:
     """Share of all outcomes reached by the best-scored share of rows; the broken line is chance."""
     start = pl.DataFrame({"cumulative_rows": [0.0], "cumulative_gain": [0.0], "kind": ["model"]})
     chance = pl.DataFrame({"cumulative_rows": [0.0, 1.0], "cumulative_gain": [0.0, 1.0], "kind": ["chance", "chance"]})
-    data = pl.concat([start, rows.select("cumulative_rows", "cumulative_gain", "lift", pl.lit("model").alias("kind")), chance], how="diagonal")
+    ends = [name for name in ("gain_lower", "gain_upper", "lift_lower", "lift_upper") if name in rows.columns]   # snapshots of before have none
+    data = pl.concat([start, rows.select("cumulative_rows", "cumulative_gain", "lift", *ends, pl.lit("model").alias("kind")), chance], how="diagonal")
     axis = {"type": "quantitative", "axis": {"format": ".0%", "tickCount": 5}}
     encoding = {"x": {"field": "cumulative_rows", "title": "Contacted, best scores first", **axis}, "y": {"field": "cumulative_gain", "title": "Reached", **axis}}
     draw(data, {"height": PLOT, "encoding": encoding, "layer": [
         {"transform": [{"filter": "datum.kind === 'chance'"}], "mark": {"type": "line", "color": QUIET, "strokeDash": [4, 4]}},
+        *([{"transform": [{"filter": "datum.kind === 'model' && isValid(datum.gain_lower)"}], "mark": {"type": "area", "color": MAIN, "opacity": 0.15}, "encoding": {
+            "y": {"field": "gain_lower", **axis}, "y2": {"field": "gain_upper"}}}] if ends else []),
         {"transform": [{"filter": "datum.kind === 'model'"}], "mark": {"type": "line", "color": MAIN, "point": {"size": 40, "color": MAIN}}, "encoding": {
-            "tooltip": [_tip("cumulative_rows", "Contacted", ".0%"), _tip("cumulative_gain", "Reached", ".1%"), _tip("lift", "Lift of this tenth", ".2f")]}}]})
+            "tooltip": [_tip("cumulative_rows", "Contacted", ".0%"), _tip("cumulative_gain", "Reached", ".1%"), *([_tip("gain_lower", "95 % from", ".1%"), _tip("gain_upper", "to", ".1%")] if ends else []),
+                        _tip("lift", "Lift of this tenth", ".2f"), *([_tip("lift_lower", "95 % from", ".2f"), _tip("lift_upper", "to", ".2f")] if ends else [])]}}]})
+
+
+def qini(rows: pl.DataFrame) -> None:
+    """Extra orders by the share contacted, best first, with the interval; the broken line contacts as many by lot."""
+    x = {"field": "share", "type": "quantitative", "title": "Contacted, most changed first", "axis": {"format": ".0%", "tickCount": 5}}
+    y = {"type": "quantitative", "axis": {"tickCount": 5}}
+    draw(rows, {"height": PLOT, "encoding": {"x": x}, "layer": [
+        {"mark": {"type": "area", "color": MAIN, "opacity": 0.15}, "encoding": {"y": {"field": "lower", "title": "Extra orders per 1,000 customers", **y}, "y2": {"field": "upper"}}},
+        {"mark": {"type": "line", "color": QUIET, "strokeDash": [4, 4]}, "encoding": {"y": {"field": "random", **y}}},
+        {"mark": {"type": "line", "color": MAIN, "point": {"size": 40, "color": MAIN}}, "encoding": {"y": {"field": "gain", **y}, "tooltip": [
+            _tip("share", "Contacted", ".0%"), _tip("gain", "Extra orders per 1,000", ".1f"), _tip("lower", "95 % from", ".1f"), _tip("upper", "to", ".1f"), _tip("random", "By lot", ".1f")]}}]})
 
 
 def by_cut_off(rows: pl.DataFrame, title: str, names: tuple[str, ...]) -> None:

@@ -21,6 +21,7 @@ from dashboards.queries.models import (
     model_measures,
     model_rows,
     model_verdict,
+    qini_curve,
 )
 from dashboards.queries.numbers import HEADLINE, choices, cost_by_channel, deal_stages, definitions, mature_range, metric, pipelines, retention, settings, where_text
 from dashboards.queries.sales import durations, forecasts, has_deals, movement, newest_day, performance, pipeline_on, target_metrics, targets
@@ -67,6 +68,7 @@ __all__ = [
     "model_measures",
     "model_rows",
     "model_verdict",
+    "qini_curve",
     "movement",
     "newest_day",
     "pairs_to_judge",

@@ -14,12 +14,14 @@ from dashboards.queries.door import has, per_snapshot
 from models import warehouse
 
 # What leads the charts of each kind of score, and what each measure is called.
-LEADING = {"probability": "roc_auc", "value": "normalised_gini"}
+LEADING = {"probability": "roc_auc", "value": "normalised_gini", "days": "concordance", "effect": "qini"}
 MEASURES = {
     "roc_auc": "Ranking (AUC)", "average_precision": "Average precision", "area_under_lift_curve": "Area under the gain curve", "brier_score": "Brier score", "log_loss": "Log loss",
     "expected_calibration_error": "Calibration error", "normalised_gini": "Normalised Gini", "spearman": "Rank correlation (Spearman)", "total_bias": "Error of the total",
     "decile_error": "Error of the deciles", "share_at_top_05": "Share in the top 5 %", "share_at_top_10": "Share in the top 10 %", "share_at_top_20": "Share in the top 20 %",
-    "calibration_gap": "Predicted minus observed",
+    "calibration_gap": "Predicted minus observed", "concordance": "Order of stopping (concordance)", "integrated_brier_score": "Integrated Brier score", "qini": "Qini coefficient",
+    "average_effect": "Average effect of contact", **{f"effect_at_top_{top}": f"Effect among the first {top} %" for top in (10, 20, 30)},
+    **{f"miscalibration_{day}d": f"Predicted minus observed after {day} days" for day in (30, 60, 90, 180, 365)},
 }
 
 
@@ -34,11 +36,11 @@ def judged_models(reading: warehouse.Reading) -> dict[str, str]:
 
 @per_snapshot
 def model_verdict(reading: warehouse.Reading, model: str) -> dict[str, Any]:
-    """Verdict, whether it is published, candidate that was judged, kind ("probability" or "value") and latest cut-off."""
-    rows = reading.con.execute("SELECT verdict, bool_or(is_published) AS is_published, max(cut_off) AS cut_off, count(*) FILTER (metric = 'normalised_gini') AS values_judged "
-                               "FROM scores.model_evaluations WHERE model = ? GROUP BY verdict", [model]).fetchone()
-    verdict, published, cut_off, values = rows
-    return {"verdict": verdict[:1].upper() + verdict[1:], "is_published": published, "cut_off": cut_off, "kind": "value" if values or model == "clv" else "probability"}
+    """Verdict, whether it is published, kind of score (a key of LEADING) and latest cut-off."""
+    verdict, published, cut_off, metrics = reading.con.execute("SELECT verdict, bool_or(is_published), max(cut_off), list(DISTINCT metric) FROM scores.model_evaluations WHERE model = ? GROUP BY verdict", [model]).fetchone()
+    names = {"clv": "value", "churn_timing": "days", "uplift": "effect"}
+    kind = next((kind for kind, metric in LEADING.items() if metric in metrics), next((kind for name, kind in names.items() if model.startswith(name)), "probability"))
+    return {"verdict": verdict[:1].upper() + verdict[1:], "is_published": published, "cut_off": cut_off, "kind": kind}
 
 
 @per_snapshot
@@ -62,6 +64,14 @@ def model_rows(reading: warehouse.Reading, table: str, model: str) -> pl.DataFra
     if table == "subgroups":
         return frame.with_columns(pl.col("metric").replace_strict(MEASURES, default=pl.col("metric")).alias("measure")).sort("measure", "dimension", "subgroup")
     return frame.sort("importance", "feature", descending=[True, False]) if table == "importance" else frame.sort("feature", "bin")
+
+
+@per_snapshot
+def qini_curve(reading: warehouse.Reading) -> pl.DataFrame:
+    """Extra orders per 1,000 customers by the share of customers contacted, best first: share, gain, lower, upper, random."""
+    if not has(reading, "scores.uplift_curve"):
+        return pl.DataFrame()
+    return reading.con.execute("SELECT share, 1000 * gain AS gain, 1000 * lower AS lower, 1000 * upper AS upper, 1000 * random AS random FROM scores.uplift_curve ORDER BY share").pl()
 
 
 @per_snapshot

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ml.churn.definition import BEHAVIOUR, CONTRACT
+from ml.churn.definition import BEHAVIOUR, CONTRACT, CONTRACTS, ORDERS
 from ml.probability import Task
 
 # Ends of the periods in days; a period begins where the one before ends.
@@ -32,6 +32,16 @@ class Reading:
     event: str
     task: Task
     says: str
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Columns by which the evaluation is divided: those of the chance of the same event."""
+        return (CONTRACTS if self.kind == "contract" else ORDERS).task.groups
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The features of a customer: without the period, which is laid out beside everybody."""
+        return tuple(name for name in (*self.task.numeric, *self.task.categorical) if name not in ("period_days", "pause_days"))
 
     def population(self, frame: pl.DataFrame, window_days: int) -> pl.DataFrame:
         """The rows that are still customers on their as-of day."""
@@ -53,6 +63,12 @@ def read_customers(con: Any) -> pl.DataFrame:
         "SELECT behaviour.*, ends.contract_end_days, ends.lapse_days FROM features.ftr_customers__behaviour AS behaviour "
         "LEFT JOIN features.ftr_customers__ends AS ends USING (customer_id, as_of_date) ORDER BY as_of_date, customer_id"
     ).pl()
+
+
+def seen_days(event: str, known_until: date) -> pl.Expr:
+    """Days until stopping, a year at most; null where a year is not known yet."""
+    is_known = (pl.lit(known_until) - pl.col("as_of_date")).dt.total_days() >= PERIODS[-1]
+    return pl.when(is_known).then(pl.col(event).fill_null(PERIODS[-1]).clip(0, PERIODS[-1]))
 
 
 def with_periods(frame: pl.DataFrame, periods: tuple[int, ...] = PERIODS) -> pl.DataFrame:

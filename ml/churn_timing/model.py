@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,23 @@ class Curve(Answer):
         """Ends of the periods for which a hazard could be learned."""
         return PERIODS[: len(self.hazards)]
 
+    def contributions(self, rows: pl.DataFrame, as_of: date | None = None) -> tuple[float, dict[str, np.ndarray]] | None:
+        """Base and contribution of each feature, shape [n], to the log-odds of stopping in the third period by who is there then; None where everybody has the curve of all.
+
+        `period_days` is that period's own: the same period for everybody, but trees let it count more for some.
+        """
+        if self.is_fallback or self.model is None:
+            return None
+        base, parts = self.model.explained(with_periods(rows, (self.periods[min(2, len(self.periods) - 1)],)))
+        # the pause it would reach is the pause so far and the period
+        pause = [parts.pop(name) for name in ("pause_days", "days_since_last_order") if name in parts]
+        return base, parts | ({"days_since_last_order": np.sum(pause, axis=0)} if pause else {})
+
+    def of_features(self, rows: pl.DataFrame) -> tuple[float, dict[str, np.ndarray]]:
+        """`contributions` of what is known of people, without the period's."""
+        base, parts = self.contributions(rows)
+        return base, {name: part for name, part in parts.items() if name != "period_days"}
+
     def score(self, frame: pl.DataFrame) -> pl.DataFrame:
         """score (expected days within the year, or within what is known), its 80 % interval in days, the median, the chances at HORIZONS; no rows when nothing was learned."""
         if not self.hazards:
@@ -67,11 +85,7 @@ class Curve(Answer):
             reasons = pl.Series("reasons", [[]] * n, dtype=pl.List(pl.String))
         else:
             still = curves(self.model, frame, periods)
-            parts = self.model.explained(with_periods(frame, (periods[min(2, len(periods) - 1)],)))[1]
-            # the period is the same for everybody, and the pause it would reach is the pause so far and the period
-            pause = [parts.pop(name) for name in ("pause_days", "days_since_last_order") if name in parts]
-            parts = {name: part for name, part in parts.items() if name != "period_days"} | ({"days_since_last_order": np.sum(pause, axis=0)} if pause else {})
-            reasons = explanations.reasons(frame, parts, "raises the risk", "lowers the risk")
+            reasons = explanations.reasons(frame, self.of_features(frame)[1], "raises the risk", "lowers the risk")
         last = float(periods[-1]) if periods else 0.0
         ends = [np.nan_to_num(days_until(still, periods, share), nan=last) for share in (0.5 + COVERAGE / 2, 0.5 - COVERAGE / 2)] if periods else [np.empty(0)] * 2
         columns = {f"still_{day}d": still[:, periods.index(day)] if day in periods else pl.Series([None] * n, dtype=pl.Float64) for day in HORIZONS}

@@ -7,13 +7,14 @@ day nobody is censored, and the Brier score needs no weights for censoring.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from ml import evaluation
+from ml import diagnostics, drift, evaluation, leakage
 from ml.churn_timing.definition import HORIZONS, PERIODS, READINGS, Reading, at_risk
 from ml.churn_timing.model import Curve, TimingModel, curves
 from ml.features import Calendar
@@ -83,11 +84,26 @@ def _train(reading: Reading, frame: pl.DataFrame, calendar: Calendar) -> Curve:
     candidate = min(names, key=lambda name: np.mean([found["loss"][name].mean() for found in judged[:last] or [judged[last]]]))
     is_told, verdict = _gate(judged[last], candidate)
     model = _fit(reading, rows)[candidate] if is_told else None
-    sample = rows.sample(min(rows.height, 5_000), seed=0)
-    parts = model.explained(sample)[1] if model else {}
-    importance = dict(sorted(((n, float(np.abs(v - v.mean()).mean())) for n, v in parts.items()), key=lambda item: -item[1]))
-    return Curve(model=model, hazards=table, is_fallback=not is_told, fallback_reason=None if is_told else verdict, evaluations=[row for found in judged for row in found["rows"]],
-                 verdict=verdict, candidate=candidate, importance=importance, training_rows=rows.height)
+    found = Curve(model=model, hazards=table, is_fallback=not is_told, fallback_reason=None if is_told else verdict, evaluations=[row for found in judged for row in found["rows"]],
+                 verdict=verdict, candidate=candidate, training_rows=rows.height, warnings=_warnings(reading, frame, calendar),
+                  baseline=drift.watched(frame, reading.watched, calendar.cut_offs[-1], calendar.horizon_days))
+    counts = diagnostics.explained(found.of_features, frame) if is_told else {"model_importance": [], "model_dependence": []}
+    return replace(found, diagnostics=_shown(reading, judged, candidate, calendar.horizon_days) | counts, importance={row["feature"]: row["importance"] for row in counts["model_importance"]})
+
+
+def _shown(reading: Reading, judged: list[dict[str, Any]], candidate: str, horizon_days: int) -> dict[str, list[dict[str, Any]]]:
+    """Reliability, lift and subgroups of the chance to have stopped by the last period's end within the horizon."""
+    told = []
+    for found in judged:
+        at = max((number for number, day in enumerate(found["periods"]) if day <= horizon_days), default=0)
+        told.append((found["cut_off"], (~found["stays"][:, at]).astype(float), 1 - found["still"][candidate][:, at]))
+    return diagnostics.judged("probability", told, judged[-1]["there"], reading.groups)
+
+
+def _warnings(reading: Reading, frame: pl.DataFrame, calendar: Calendar) -> list[str]:
+    past = frame.filter(pl.col("as_of_date").is_in(calendar.cut_offs))
+    stopped = (past[reading.event].cast(pl.Float64).fill_null(np.inf) <= calendar.horizon_days).cast(pl.Float64).to_numpy()
+    return leakage.warnings(reading.watched, past, stopped, frame.filter(pl.col("as_of_date") == calendar.scoring_date))
 
 
 def _fit(reading: Reading, rows: pl.DataFrame) -> dict[str, Any]:
@@ -125,7 +141,7 @@ def _judge(reading: Reading, frame: pl.DataFrame, cut_off: date, known_until: da
             at = periods.index(day)
             found[f"miscalibration_{day}d"] = evaluation.interval(lambda true, told: float(told.mean() - true.mean()), stays[:, at].astype(float), values[:, at], resamples=RESAMPLES)
         rows += [{"candidate": name, "cut_off": cut_off, "metric": metric, "value": e.value, "lower": e.lower, "upper": e.upper, "n": there.height} for metric, e in found.items()]
-    return {"days": days, "periods": periods, "stays": stays, "still": still, "loss": loss, "stopped_in": stopped_in, "rows": rows}
+    return {"cut_off": cut_off, "there": there, "days": days, "periods": periods, "stays": stays, "still": still, "loss": loss, "stopped_in": stopped_in, "rows": rows}
 
 
 def _gate(found: dict[str, Any], candidate: str) -> tuple[bool, str]:

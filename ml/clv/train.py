@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ml import diagnostics, drift, evaluation
+from ml import diagnostics, drift, evaluation, leakage
 from ml.challenge import Latest
 from ml.clv.definition import FEWEST_REPEATERS, GROUPS, NAIVE_NAME, SHORT_DAYS, YEAR_DAYS, judged, population, same_rate_spend
 from ml.clv.model import COVERAGE, ClvModel, ValueIntervals
@@ -86,8 +86,15 @@ def train(customers: pl.DataFrame, calendar: Calendar, forecasts: Forecasts) -> 
         forecast=forecast, is_fallback=not verdict.published, fallback_reason=None if verdict.published else verdict.reason, candidate=candidate, verdict=verdict.reason,
         year_level=year_level, naive_level=naive_level, naive_year_level=year.naive_level(today, naive_level), intervals=year.intervals(at_year), evaluations=rows,
         training_rows=buyers.height, diagnostics=shown | counts, importance={row["feature"]: row["importance"] for row in counts["model_importance"]},
-        baseline=drift.remember(judged(buyers), FEATURES), latest=latest,
+        baseline=drift.remember(judged(buyers), FEATURES), latest=latest, warnings=_warnings(short, buyers),
     )  # fmt: skip
+
+
+def _warnings(past: _Past, buyers: pl.DataFrame) -> list[str]:
+    if not past.cut_offs:
+        return []
+    ordered = np.concatenate([past.truth[c] > 0 for c in past.cut_offs]).astype(float)
+    return leakage.warnings(tuple(n for n in FEATURES if n in buyers.columns), pl.concat([past.rows[c][0] for c in past.cut_offs]), ordered, judged(buyers))
 
 
 def refined(forecasts: dict[date, PurchaseForecast], customers: pl.DataFrame, calendar: Calendar, past: _Past) -> dict[date, PurchaseForecast]:

@@ -13,7 +13,7 @@ from ml.probability import Task
 
 FEATURES = (
     "stage_position", "stage_win_rate", "deal_age_days", "days_in_stage", "stage_move_count", "backward_move_count", "deal_amount", "amount_raise_count", "amount_cut_count",
-    "expected_in_days", "close_push_count", "owner_change_count", "owner_win_rate", "owner_closed_count", "channel_win_rate", "earlier_won_count", "earlier_lost_count",
+    "expected_in_days", "close_push_count", "owner_change_count", "owner_win_rate", "owner_closed_365d_count", "channel_win_rate", "earlier_won_count", "earlier_lost_count",
     "earlier_order_count", "activity_count", "activities_14d_count", "days_since_last_activity", "employee_count", "season_sine", "season_cosine",
 )  # fmt: skip
 TASK = Task("winning of deals", "label", "stage_win_rate", "the win rate of the deal's stage", FEATURES, ("stage", "pipeline", "channel"), entity="deal_id", groups=("stage", "channel"))

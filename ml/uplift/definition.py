@@ -5,6 +5,7 @@ Belongs here: population, treatment, outcome, features, minimum data, reading th
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ FEATURES = (
     "days_since_last_order", "days_since_first_order", "purchase_day_count", "purchase_days_90d_count", "purchase_days_365d_count", "value_365d_amount",
     "campaigns_365d_count", "campaign_response_rate", "is_unsubscribed", "active_subscription_count",
 )  # fmt: skip
+# Columns by which the effect is divided.
+GROUPS = ("days_since_last_order", "days_since_first_order", "purchase_days_365d_count", "campaigns_365d_count", "value_365d_amount")
 TASK = Task("effect of contact", "has_ordered", "days_since_last_order", "recency", FEATURES)
 SAYS = (
     "Every customer. Effect: how much being contacted by a campaign raises the chance of an order within the response window, learned only from campaigns that held back a "
@@ -43,6 +46,13 @@ def read_members(con: Any) -> pl.DataFrame:
 def read_customers(con: Any) -> pl.DataFrame:
     """Every customer as known at the scoring date."""
     return con.execute("SELECT * FROM features.ftr_contacts__assigned WHERE campaign_id IS NULL ORDER BY customer_id").pl()
+
+
+def effects_since(members: pl.DataFrame, since: date) -> pl.DataFrame:
+    """Members whose campaign's window was not over on `since`, with `label`, whose mean is the mean effect of contact (Horvitz & Thompson 1952)."""
+    late = with_share(members).filter(pl.col("as_of_date") + pl.duration(days=pl.col("window_days")) > since)
+    weight = pl.when(pl.col("is_contacted") == 1).then(1 / pl.col("share")).otherwise(-1 / (1 - pl.col("share")))
+    return late.with_columns((pl.col("has_ordered") * weight).alias("label"))
 
 
 def with_share(members: pl.DataFrame) -> pl.DataFrame:

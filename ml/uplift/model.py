@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,13 @@ from ml.probability import Logistic
 EMPTY = pl.DataFrame(schema={"customer_id": pl.String, "score": pl.Float64, "lower": pl.Float64, "upper": pl.Float64, "chance_without_contact": pl.Float64, "reasons": pl.List(pl.String),
                              "is_fallback": pl.Boolean, "fallback_reason": pl.String})
 CURVE = pl.DataFrame(schema={"share": pl.Float64, "gain": pl.Float64, "lower": pl.Float64, "upper": pl.Float64, "random": pl.Float64})
+
+
+def difference(contacted: Logistic, held_back: Logistic, rows: pl.DataFrame) -> tuple[float, dict[str, np.ndarray]]:
+    """Base and contribution of each feature, shape [n], to the log-odds with contact less those without."""
+    (base, one), (less, zero) = contacted.explained(rows), held_back.explained(rows)
+    nothing = np.zeros(rows.height)
+    return base - less, {name: one.get(name, nothing) - zero.get(name, nothing) for name in one | zero}
 
 
 @dataclass(kw_only=True)
@@ -36,6 +44,12 @@ class UpliftModel(Answer):
 
     measured_as = "effect"
 
+    def contributions(self, rows: pl.DataFrame, as_of: date | None = None) -> tuple[float, dict[str, np.ndarray]] | None:
+        """Base and contribution of each feature, shape [n], to the log-odds of an order with contact less those without; None where everybody has the average."""
+        if self.is_fallback or self.contacted is None or self.held_back is None:
+            return None
+        return difference(self.contacted, self.held_back, rows)
+
     def score(self, customers: pl.DataFrame) -> pl.DataFrame:
         """One row per customer: score is the extra chance of an order (-1..1), with an 80 % interval; everybody has the average (95 %) where `is_fallback`."""
         if self.contacted is None or self.held_back is None or not customers.height:
@@ -49,9 +63,7 @@ class UpliftModel(Answer):
             shift, slope = self.line
             score = shift + slope * (expit(self.contacted.log_odds(customers)) - without)
             lower, upper = score - np.interp(score, self.bands["at"], self.bands["below"]), score + np.interp(score, self.bands["at"], self.bands["above"])
-            one, zero = self.contacted.explained(customers)[1], self.held_back.explained(customers)[1]
-            parts = {name: one.get(name, 0.0) - zero.get(name, 0.0) for name in one | zero}
-            reasons = explanations.reasons(customers, parts, "contact helps more", "contact helps less")
+            reasons = explanations.reasons(customers, self.contributions(customers)[1], "contact helps more", "contact helps less")
         return pl.DataFrame({
             "customer_id": customers["customer_id"], "score": score, "lower": np.maximum(lower, -1), "upper": np.minimum(upper, 1), "chance_without_contact": without, "reasons": reasons,
             "is_fallback": pl.Series([self.is_fallback] * n, dtype=pl.Boolean), "fallback_reason": pl.Series([self.fallback_reason] * n, dtype=pl.String),

@@ -11,10 +11,11 @@ from scipy.special import expit
 from scipy.stats import norm
 from threadpoolctl import threadpool_limits
 
+from ml import diagnostics, drift, leakage
 from ml.estimators.uplift import GRID, Effects, doubly_robust_scores, effects
 from ml.probability import Logistic
-from ml.uplift.definition import FEATURES, TASK, refusal, with_share
-from ml.uplift.model import UpliftModel
+from ml.uplift.definition import FEATURES, FEWEST_MEMBERS, GROUPS, TASK, refusal, with_share
+from ml.uplift.model import UpliftModel, difference
 
 FOLDS = 5
 RESAMPLES = 300
@@ -23,8 +24,8 @@ COVERAGE = 0.8
 
 
 @threadpool_limits.wrap(limits=1)   # threads wait for each other longer than they work on a dozen columns
-def train(members: pl.DataFrame) -> UpliftModel:
-    """Learn from members of both groups.
+def train(members: pl.DataFrame, everybody: pl.DataFrame | None = None) -> UpliftModel:
+    """Learn from members of both groups; `everybody` are those to be scored, against whom drift is measured later.
 
     Two penalised logistic regressions, one a group, are fitted on the customers of all folds but one and applied to that one; folds are of
     whole customers. The published ranking must have a Qini coefficient whose interval lies above 0; else the average effect stands for all.
@@ -48,10 +49,13 @@ def train(members: pl.DataFrame) -> UpliftModel:
     is_told = found.qini[1] > 0 and slope > 0
     verdict = _words(found, is_told, int(members["window_days"][0]))
     effect = shift + slope * (one - zero)
+    counts = diagnostics.explained(lambda rows: (0.0, difference(final[1], final[0], rows)[1]), members) if is_told else {"model_importance": [], "model_dependence": []}
     return UpliftModel(
         contacted=final[1], held_back=final[0], is_fallback=not is_told, fallback_reason=None if is_told else verdict, line=[float(shift), float(slope)], average=list(found.average),
         bands=_bands(effect, told), curve=[[float(g), *(float(v) for v in found.curve[:, i]), float(g * found.average[0])] for i, g in enumerate(GRID)],
-        evaluations=_evaluations(found, members), verdict=verdict, candidate="two_models", importance=_importance(final, members), training_rows=members.height,
+        evaluations=_evaluations(found, members), verdict=verdict, candidate="two_models", diagnostics={**counts, "model_subgroups": _subgroups(told, members)},
+        importance={row["feature"]: row["importance"] for row in counts["model_importance"]}, training_rows=members.height,
+        warnings=leakage.warnings(FEATURES, members, outcome), baseline={} if everybody is None else drift.remember(everybody, FEATURES),
     )  # fmt: skip
 
 
@@ -88,11 +92,22 @@ def _evaluations(found: Effects, members: pl.DataFrame) -> list[dict[str, Any]]:
             for metric, (v, lo, up) in measures.items()]  # fmt: skip
 
 
-def _importance(final: dict[int, Logistic], members: pl.DataFrame) -> dict[str, float]:
-    sample = members.sample(min(members.height, 5_000), seed=0)
-    one, zero = (final[side].explained(sample)[1] for side in (1, 0))
-    found = {}
-    for name in FEATURES:
-        parts = np.asarray(one.get(name, 0.0)) - np.asarray(zero.get(name, 0.0))
-        found[name] = float(np.abs(parts - parts.mean()).mean())
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+def _subgroups(told: np.ndarray, members: pl.DataFrame) -> list[dict[str, Any]]:
+    """The average effect within groups with its 95 % interval; a customer's rows count as one draw (cluster-robust standard error)."""
+    rows = []
+    for name in GROUPS:
+        labels = diagnostics.banded(members[name])
+        for label in labels.unique().sort().to_list():
+            chosen = (labels == label).to_numpy()
+            there = members.filter(pl.Series(chosen))
+            row = {"cut_off": str(members["as_of_date"].max()), "dimension": diagnostics.words(name), "subgroup": label, "metric": "average_effect", "n": there.height,
+                   "is_small": there.height < FEWEST_MEMBERS}
+            orders = min(there.filter(pl.col("is_contacted") == side)["has_ordered"].sum() for side in (0, 1))
+            if orders < diagnostics.FEWEST_OUTCOMES_IN_SUBGROUP:
+                rows.append({**row, "value": None, "lower": None, "upper": None, "reason": f"withheld: {orders} orders in one of the groups, {diagnostics.FEWEST_OUTCOMES_IN_SUBGROUP} are needed"})
+                continue
+            mean = float(told[chosen].mean())
+            missed = there.select("customer_id", pl.Series("missed", told[chosen] - mean)).group_by("customer_id").agg(pl.col("missed").sum())["missed"].to_numpy()
+            half = float(norm.ppf(0.975) * np.sqrt(np.sum(missed**2)) / there.height)
+            rows.append({**row, "value": mean, "lower": mean - half, "upper": mean + half, "reason": None})
+    return rows

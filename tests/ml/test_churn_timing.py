@@ -71,6 +71,16 @@ def test_a_curve_falls_and_its_numbers_fit_together(learned):
     assert TimingModel.from_state(model.state()).score(frame.filter(pl.col("as_of_date") == SCORING), 90).equals(found)
 
 
+def test_curves_are_judged_divided_explained_and_watched_like_other_scores(learned):
+    model, frame, _ = learned
+    answer = model.answers["contract"]
+    assert answer.diagnostics["model_reliability"] and answer.diagnostics["model_lift"] and next(iter(answer.importance)) == "open_ticket_count"
+    assert "period_days" not in answer.importance and "open_ticket_count" in answer.baseline and not answer.warnings
+    there = CONTRACTS.population(frame.filter(pl.col("as_of_date") == SCORING), 90)
+    base, parts = answer.contributions(there)
+    assert np.allclose(base + sum(parts.values()), answer.model.log_odds(definition.with_periods(there, (PERIODS[2],))))
+
+
 def test_lives_that_depend_on_nothing_known_get_the_curve_of_all_labelled():
     frame, _ = subscribers(2, effect=0.0)
     frame = frame.with_columns(pl.lit(100).alias("subscription_tenure_days"))

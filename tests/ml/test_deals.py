@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from fixtures.feature_world import build_features, empty_world, rendered
 
-from ml import scoring
+from ml import leakage, scoring
 from ml.deals import definition
 from models.engines import sales
 
@@ -81,10 +81,9 @@ def test_a_planted_feature_of_the_future_warns(company):
     frames = scoring.open_frames(company)
     rows = definition.population(frames.of(definition.read_deals)).filter(pl.col("label").is_not_null())
     planted = rows.with_columns(pl.when(pl.col("label") == 1).then(5.0).otherwise(1.0).alias("activity_count"))
-    from ml import probability
     label = planted["label"].cast(pl.Float64).to_numpy()
-    assert any("activity_count alone tells the outcome" in text for text in probability.leakage_warnings(definition.TASK, planted, label))
-    assert not probability.leakage_warnings(definition.TASK, rows, label)
+    assert any("activity_count alone tells the outcome" in text for text in leakage.warnings(definition.TASK.numeric, planted, label))
+    assert not leakage.warnings(definition.TASK.numeric, rows, label)
 
 
 @pytest.mark.parametrize("column, otherwise", [

@@ -302,3 +302,18 @@ def test_gate_says_what_is_missing_below_the_minimum_data():
 def test_impossible_input_is_refused(outcome, score, message):
     with pytest.raises(ValueError, match=message):
         ev.brier_score(outcome, score)
+
+
+def test_gain_of_tenths_has_the_interval_of_the_share_at_the_top():
+    rng = np.random.default_rng(3)
+    score = rng.random(3_000)
+    outcome = (rng.random(3_000) < score**2).astype(float)
+    table = ev.lift_with_intervals(outcome, score, resamples=300)
+    best = table.row(0, named=True)
+    top = ev.interval(ev.SHARES["share_at_top_10"], outcome, score)
+    assert best["cumulative_gain"] == pytest.approx(top.value, abs=0.002)
+    assert (best["gain_lower"], best["gain_upper"]) == (pytest.approx(top.lower, abs=0.006), pytest.approx(top.upper, abs=0.006))
+    assert (best["lift_lower"], best["lift_upper"]) == (pytest.approx(10 * best["gain_lower"], abs=0.1), pytest.approx(10 * best["gain_upper"], abs=0.1))
+    assert all(row["bias_lower"] <= row["bias"] <= row["bias_upper"] for row in table.iter_rows(named=True) if row["bias"] is not None)
+    nothing = ev.lift_with_intervals(np.zeros(50), rng.random(50))
+    assert nothing["gain_lower"].null_count() == nothing.height and nothing["bias_upper"].null_count() == nothing.height

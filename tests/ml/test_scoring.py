@@ -157,3 +157,20 @@ def test_verdicts_of_several_parts_read_as_sentences():
     said = registry.spoken({"orders": verdict, "contract": verdict})
     assert verdict.count(", 95 % interval)") == 1 and said == f"Orders: {verdict} Contract: {verdict}"
     assert registry.spoken({"": verdict}) == verdict and not any(wrong in said for wrong in (".;", ") (", "95%", "..")), said
+
+
+def test_a_backtest_holds_every_cut_off_subgroup_tenth_and_class_of_chance_with_intervals(scored):
+    con, _, _ = scored
+    question, frames = scoring.QUESTIONS["clv"], scoring.open_frames(con)
+    value = scoring.backtest_frame(question, scoring.train(question, frames))
+    chance = scoring.backtest_frame(scoring.QUESTIONS["churn"], scoring.train(scoring.QUESTIONS["churn"], frames))
+    assert {"all rows", "tenth of scores", "days with an order in the last 365 days"} <= set(value["dimension"])
+    assert {"all rows", "tenth of scores", "predicted chance"} <= set(chance["dimension"]) and chance["cut_off"].n_unique() >= 3
+    for wanted, found in (({"normalised_gini", "spearman", "total_bias", "decile_error", "share_at_top_10"}, value),
+                          ({"roc_auc", "average_precision", "brier_score", "log_loss", "expected_calibration_error", "share_at_top_10"}, chance)):
+        for dimension in ("all rows", "days with an order in the last 365 days"):
+            assert wanted <= set(found.filter(dimension=dimension)["metric"]), (dimension, wanted)
+        known = found.filter(found["value"].is_not_null() & (found["metric"] != "mean_predicted"))
+        assert known["lower"].null_count() == 0 and (known["lower"] <= known["upper"]).all()
+    titles = [title for title, _ in scoring.backtest_tables(scoring.QUESTIONS["churn"], scoring.train(scoring.QUESTIONS["churn"], frames), chance)]
+    assert any("beside the naive rule" in title for title in titles) and any("by predicted chance" in title for title in titles)

@@ -124,3 +124,23 @@ def test_doubly_robust_scores_are_right_when_the_outcome_models_are_wrong():
     for one, zero in ((np.zeros(n), np.zeros(n)), (np.full(n, 0.9), np.full(n, 0.1)), (base + effect, base)):
         told = doubly_robust_scores(treated, outcome, np.full(n, 0.8), one, zero)
         assert told.mean() == pytest.approx(effect, abs=0.02)
+
+
+def test_what_contact_did_since_a_training_is_measured_on_campaigns_it_had_not_seen_to_their_end():
+    frame, effect = members(5, n=20_000, everybody_gain=0.1)
+    late = definition.effects_since(frame, date(2026, 1, 30))
+    assert late.height == frame.height and late["label"].mean() == pytest.approx(effect.mean(), abs=4 * late["label"].std() / late.height**0.5)
+    assert definition.effects_since(frame, date(2026, 1, 31)).height == 0
+
+
+def test_the_effect_within_groups_and_what_drift_is_measured_against_are_kept():
+    frame, effect = members(3, n=6_000, active_gain=0.3)
+    model = train(frame, frame)
+    assert set(model.baseline) == set(definition.FEATURES) and not model.warnings
+    groups = [row for row in model.diagnostics["model_subgroups"] if row["dimension"] == "days with an order in the last 365 days"]
+    few = next(row for row in groups if row["subgroup"].startswith("1"))
+    inside = (frame["purchase_days_365d_count"] < 2).to_numpy()
+    assert few["n"] == inside.sum() and few["lower"] < effect[inside].mean() < few["upper"]
+    base, parts = model.contributions(frame)
+    assert np.allclose(base + sum(parts.values()), model.contacted.log_odds(frame) - model.held_back.log_odds(frame))
+    assert train(members(3, n=6_000, everybody_gain=0.1)[0]).contributions(frame) is None, "everybody has the average: nothing to explain"

@@ -1,7 +1,8 @@
 {#
     What was known of an open deal at the start of the as-of day, from the log of its changes. What a source keeps no log of (stage, amount,
     expected close, owner) is not known for any past day, since the value of today is often set with the outcome: there it stays null, in
-    training and in scoring alike. Rates of owners and channels come from deals closed strictly before, drawn to the rate of all by ten deals.
+    training and in scoring alike. Rates of owners and channels come from deals closed in the 365 days before, drawn to the rate of all by ten
+    deals: counted since ever they would move from one as-of day to the next by themselves, and a model would meet values it never learned from.
 #}
 {%- set fields = {'stage': 'stage', 'amount': 'amount', 'expected_close_date': 'close', 'owner_id': 'owner'} -%}
 {%- set prior_deals = 10 -%}
@@ -93,7 +94,11 @@ closed as (
 ),
 
 everybody as (
-    select dates.as_of_date, cast(count(case when closed.is_won then 1 end) as double) / count(*) as win_rate
+    select
+        dates.as_of_date,
+        cast(count(case when closed.is_won then 1 end) as double) / count(*) as win_rate,
+        cast(count(case when closed.is_won and closed.closed_date >= dates.since_365d_date then 1 end) as double)
+        / nullif(count(case when closed.closed_date >= dates.since_365d_date then 1 end), 0) as year_win_rate
     from dates
     join closed on closed.closed_date < dates.as_of_date
     group by dates.as_of_date
@@ -106,9 +111,9 @@ everybody as (
         closed.{{ key }},
         max(closed.closed_date) as latest_date,
         count(*) as closed_count,
-        (count(case when closed.is_won then 1 end) + {{ prior_deals }} * max(everybody.win_rate)) / (count(*) + {{ prior_deals }}) as win_rate
+        (count(case when closed.is_won then 1 end) + {{ prior_deals }} * max(everybody.year_win_rate)) / (count(*) + {{ prior_deals }}) as win_rate
     from dates
-    join closed on closed.closed_date < dates.as_of_date
+    join closed on closed.closed_date < dates.as_of_date and closed.closed_date >= dates.since_365d_date
     join everybody on everybody.as_of_date = dates.as_of_date
     where closed.{{ key }} is not null
     group by dates.as_of_date, closed.{{ key }}
@@ -185,7 +190,7 @@ select
     case when open_deals.logs_close = 1 then coalesce(changes.close_push_count, 0) end as close_push_count,
     case when open_deals.logs_owner = 1 then coalesce(changes.owner_change_count, 0) end as owner_change_count,
     owners.win_rate as owner_win_rate,
-    owners.closed_count as owner_closed_count,
+    owners.closed_count as owner_closed_365d_count,
     channels.win_rate as channel_win_rate,
     coalesce(earlier.earlier_won_count, 0) as earlier_won_count,
     coalesce(earlier.earlier_lost_count, 0) as earlier_lost_count,
