@@ -45,6 +45,10 @@ RESAMPLES = 300
 # exact enough for measures that settle at the rate 1/sqrt(n), and seconds instead of hours for a million rows.
 MOST_RESAMPLED_ROWS = 20_000
 
+# Sums of absolute errors grow when rows are drawn twice: the percentiles of resamples can lie above the measure itself, so their spread is
+# put around it.
+ABSOLUTE_ERRORS = (expected_calibration_error, decile_error)
+
 # -- intervals
 
 
@@ -134,8 +138,10 @@ def intervals(
             result[key] = Estimate(None, None, None, len(outcome), level, reason)
             continue
         lower, upper = np.quantile(spread, [0.5 - level / 2, 0.5 + level / 2])
-        if shrink < 1:
+        if shrink < 1 or measures[key[0]] in ABSOLUTE_ERRORS:
             lower, upper = (value + shrink * (end - spread.mean()) for end in (lower, upper))
+        if measures[key[0]] in ABSOLUTE_ERRORS and " - " not in key[1]:
+            lower = max(lower, 0.0)
         result[key] = Estimate(float(value), float(lower), float(upper), len(outcome), level)
     return result
 

@@ -87,11 +87,18 @@ def promote(home: Home, model: str, model_id: str) -> None:
     _replace(folder(home, model) / "champion.json", json.dumps([*past, model_id]).encode())
 
 
-def rollback(home: Home, model: str) -> str:
-    """Make the champion before the current one champion again; returns its id."""
+def former(home: Home, model: str) -> str:
+    """Id of the champion before the current one. Raises UsageError when there was none."""
     past = _pointer(home, model)
     if len(past) < 2:
         raise UsageError(f"{model} has no earlier champion", remedy="See `rapport model list`; promote another with `rapport model promote`.")
+    return past[-2]
+
+
+def rollback(home: Home, model: str) -> str:
+    """Make the champion before the current one champion again; returns its id."""
+    former(home, model)
+    past = _pointer(home, model)
     _replace(folder(home, model) / "champion.json", json.dumps([past[-1], *past[:-1]]).encode())
     return past[-2]
 
@@ -110,6 +117,24 @@ def kept(home: Home) -> list[dict[str, Any]]:
 def spoken(verdicts: dict[str, str]) -> str:
     """Verdicts by part as one text. Each is a sentence; a part without a name is the only one."""
     return " ".join(f"{part[:1].upper()}{part[1:].replace('_', ' ')}: {text}" if part else text for part, text in verdicts.items())
+
+
+def readable(manifest: dict[str, Any]) -> list[dict[str, str]]:
+    """A manifest as fields and values in plain words: what scores, why, on what it rests; fingerprints last."""
+    told = {"model": manifest["model_id"], "question": manifest["question"], "trained on data up to": manifest["trained_on"], "horizon": f"{manifest['horizon_days']} days"}
+    for name, part in manifest["parts"].items():
+        strength = sum(part["importance"].values())
+        counts = [f"{feature.replace('_', ' ')} {100 * value / strength:.0f} %" for feature, value in sorted(part["importance"].items(), key=lambda item: -item[1])[:8]] if strength > 0 else []
+        label = name.replace("_", " ")
+        told |= {
+            f"{label}: shown": "a simple rule, labelled" if part["is_fallback"] else f"the model ({part['candidate'].replace('_', ' ')})", f"{label}: verdict": part["verdict"],
+            f"{label}: rows learned from": f"{part['training_rows']:,}", f"{label}: what moves the score most": ", ".join(counts) or "nothing was learned",
+            f"{label}: warnings": "; ".join(part["warnings"]) or "none",
+        }  # fmt: skip
+    cut_offs = manifest["cut_offs"]
+    told |= {"cut-offs learned from": f"{len(cut_offs)}, {cut_offs[0]} to {cut_offs[-1]}" if cut_offs else "none", "fields used": ", ".join(manifest["inputs"]),
+             "fingerprint of the data": manifest["data_fingerprint"] or "not kept", "fingerprint of the artefact": manifest["sha256"], "scikit-learn": manifest["scikit_learn"]}
+    return [{"field": name, "value": value} for name, value in told.items()]
 
 
 def _pointer(home: Home, model: str) -> list[str]:

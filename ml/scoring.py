@@ -158,7 +158,7 @@ def keep(home: Home, question: Question, model: Any, calendar: features.Calendar
     parts = question.parts(model)
     described = {
         "question": question.says, "inputs": list(question.inputs), "horizon_days": calendar.horizon_days, "cut_offs": [str(c) for c in calendar.cut_offs],
-        "first_date": str(calendar.first_date), "inputs_fingerprint": _fingerprint(question, calendar), "data_fingerprint": data, "scikit_learn": importlib.metadata.version("scikit-learn"),
+        "first_date": str(calendar.first_date), "inputs_fingerprint": _fingerprint(question, calendar.horizon_days), "data_fingerprint": data, "scikit_learn": importlib.metadata.version("scikit-learn"),
         "parts": {kind or question.name: {
             "candidate": part.candidate, "is_fallback": part.is_fallback, "verdict": part.verdict, "training_rows": part.training_rows,
             "importance": part.importance, "warnings": part.warnings,
@@ -168,8 +168,13 @@ def keep(home: Home, question: Question, model: Any, calendar: features.Calendar
     return registry.read_manifest(home, question.name, model_id)
 
 
-def _fingerprint(question: Question, calendar: features.Calendar) -> str:
-    return hashlib.sha256(json.dumps([METHOD, sorted(question.inputs), calendar.horizon_days]).encode()).hexdigest()[:16]
+def _fingerprint(question: Question, horizon_days: int) -> str:
+    return hashlib.sha256(json.dumps([METHOD, sorted(question.inputs), horizon_days]).encode()).hexdigest()[:16]
+
+
+def can_score(model: str, manifest: dict[str, Any]) -> bool:
+    """Whether a kept model was learned by today's method and features; another one is trained in place of one that was not."""
+    return manifest.get("inputs_fingerprint") == _fingerprint(QUESTIONS[model], manifest["horizon_days"])
 
 
 def _current(home: Home, question: Question, calendar: features.Calendar) -> tuple[Any, dict[str, Any]]:
@@ -177,7 +182,7 @@ def _current(home: Home, question: Question, calendar: features.Calendar) -> tup
     if model_id is None:
         return None, {}
     state, manifest = registry.load(home, question.name, model_id)
-    return (question.restore(state), manifest) if manifest.get("inputs_fingerprint") == _fingerprint(question, calendar) else (None, {})
+    return (question.restore(state), manifest) if manifest.get("inputs_fingerprint") == _fingerprint(question, calendar.horizon_days) else (None, {})
 
 
 def _is_due(home: Home, question: Question, manifest: dict[str, Any], calendar: features.Calendar) -> bool:
@@ -212,6 +217,11 @@ def evaluation_frame(question: Question, model: Any) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema)
 
 
+# What the numbers of a backtest are.
+UNITS = {
+    "probability": "chances and shares run from 0 to 1; biases are predicted over actual, less 1", "value": "shares run from 0 to 1; biases and errors are parts of the actual total: 0.1 is ten per cent",
+    "days": "concordance and chances run from 0 to 1", "effect": "effects and gains are chances of an order within the response window: 0.01 is one more order from 100 people",
+}
 BACKTEST = {"part": pl.String, "candidate": pl.String, "cut_off": pl.Date, "dimension": pl.String, "subgroup": pl.String, "metric": pl.String, "value": pl.Float64, "lower": pl.Float64, "upper": pl.Float64,
             "n": pl.Int64, "reason": pl.String}
 
@@ -249,11 +259,14 @@ def backtest_tables(question: Question, model: Any, found: pl.DataFrame) -> list
             continue
         name, latest = _label(question, kind).replace("_", " "), mine["cut_off"].max()
         wide = mine.filter((pl.col("dimension") == "all rows") & pl.col("candidate").is_in([part.candidate, "naive_rule"]))
-        tables.append((f"{name}: {part.candidate.replace('_', ' ')} beside the naive rule", wide.select("cut_off", "metric", "candidate", "value", "lower", "upper", "n").sort("cut_off", "metric", "candidate")))
+        beside = " beside the naive rule" if "naive_rule" in wide["candidate"] else ""
+        tables.append((f"{name}: {part.candidate.replace('_', ' ')}{beside}", wide.select("cut_off", "metric", "candidate", "value", "lower", "upper", "n").sort("cut_off", "metric", "candidate")))
         for dimension in mine["dimension"].unique(maintain_order=True).to_list():
             rows = mine.filter((pl.col("dimension") == dimension) & (pl.col("cut_off") == latest))
             if dimension != "all rows" and rows.height:
-                told = rows.select("subgroup", "metric", "value", "lower", "upper", "n", "reason")
+                # what is withheld is withheld of every measure: said once a group
+                told = rows.select("subgroup", "metric", "value", "lower", "upper", "n", "reason").with_columns(pl.when(pl.col("reason").is_null()).then("metric").otherwise(pl.lit("all measures")).alias("metric"))
+                told = told.unique(maintain_order=True)
                 tables.append((f"{name} by {dimension}, cut-off {latest}", told if told["reason"].null_count() < told.height else told.drop("reason")))
     return tables
 
@@ -276,10 +289,14 @@ def explain(question: Question, frames: Frames, model: Any, entity_id: str) -> p
         base, found = explained
         told = sorted(((name, float(values[0])) for name, values in found.items()), key=lambda item: -abs(item[1]))
         rows.append((_label(question, kind), "base", "base", None, base))
-        rows += [(_label(question, kind), name, diagnostics.words(name), str(one[name][0]) if name in one.columns else None, value) for name, value in told]
+        rows += [(_label(question, kind), name, diagnostics.words(name), _text(one[name][0]) if name in one.columns else None, value) for name, value in told]
         rows.append((_label(question, kind), "sum", "sum", None, base + sum(value for _, value in told)))
     schema = {"part": pl.String, "feature": pl.String, "label": pl.String, "value": pl.String, "contribution": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def diagnostic_frames(question: Question, model: Any) -> dict[str, pl.DataFrame]:
@@ -314,8 +331,8 @@ def _drift(con: Any, question: Question, frames: Frames, model: Any, as_of: date
     name, found = question.name, []
     before = con.execute("SELECT max(as_of) FROM scores.score_history WHERE model = ? AND as_of < ?", [name, as_of]).fetchone()[0]
     if before is not None:
-        old = con.execute("SELECT score FROM scores.score_history WHERE model = ? AND as_of = ?", [name, before]).pl()["score"].drop_nulls().to_numpy()
-        new = con.execute(f"SELECT score FROM scores.{name}").pl()["score"].drop_nulls().to_numpy()
+        old = con.execute("SELECT score FROM scores.score_history WHERE model = ? AND as_of = ? AND NOT is_fallback", [name, before]).pl()["score"].drop_nulls().to_numpy()
+        new = con.execute(f"SELECT score FROM scores.{name} WHERE NOT is_fallback").pl()["score"].drop_nulls().to_numpy()
         index = drift.stability_index(old, new)
         if index is not None:
             found.append({"model": name, "kind": "score", "subject": "score", "value": index, "threshold": drift.DRIFTED, "is_drifted": index >= drift.DRIFTED, "against": before, "n": len(new)})

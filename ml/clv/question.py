@@ -6,7 +6,7 @@ from datetime import date
 
 import polars as pl
 
-from ml.clv.definition import SAYS, judged
+from ml.clv.definition import SAYS, population
 from ml.clv.model import ClvModel
 from ml.clv.refinement import FEATURES
 from ml.clv.score import score
@@ -21,7 +21,7 @@ def _train(frames: Frames) -> ClvModel:
 
 
 def _rows(frames: Frames, as_of: date) -> dict[str, pl.DataFrame]:
-    there = judged(frames.customers.filter(pl.col("as_of_date") == as_of))
+    there = population(frames.customers.filter(pl.col("as_of_date") == as_of))
     return {"": there.with_columns(pl.col("year_value_amount").alias("label"))}
 
 

@@ -86,7 +86,7 @@ def train(customers: pl.DataFrame, calendar: Calendar, forecasts: Forecasts) -> 
         forecast=forecast, is_fallback=not verdict.published, fallback_reason=None if verdict.published else verdict.reason, candidate=candidate, verdict=verdict.reason,
         year_level=year_level, naive_level=naive_level, naive_year_level=year.naive_level(today, naive_level), intervals=year.intervals(at_year), evaluations=rows,
         training_rows=buyers.height, diagnostics=shown | counts, importance={row["feature"]: row["importance"] for row in counts["model_importance"]},
-        baseline=drift.remember(judged(buyers), FEATURES), latest=latest, warnings=_warnings(short, buyers),
+        baseline=drift.remember(buyers, FEATURES), latest=latest, warnings=_warnings(short, buyers),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from data_contracts.environment import find_home
+from data_contracts.environment import Home, find_home
 from ml.registry import MODELS
 from pipelines.commands.options import FormatOption, HomeOption, OutputFormat, OutputOption
 
@@ -69,7 +69,7 @@ def backtest(model: Which, form: FormatOption = OutputFormat.table, output: Outp
             trained = scoring.train(question, frames)
         note = f"snapshot {opened.snapshot.id}, data up to {opened.snapshot.watermark}; lower and upper bound 95 % intervals"
     parts = question.parts(trained)
-    notes = [*(f"{kind or model.value}: {part.verdict}" for kind, part in parts.items()), *(f"warning: {text}" for part in parts.values() for text in part.warnings), note]
+    notes = [*(f"{kind or model.value}: {part.verdict}" for kind, part in parts.items()), *(f"warning: {text}" for part in parts.values() for text in part.warnings), scoring.UNITS[next(iter(parts.values())).measured_as], note]
     found = scoring.backtest_frame(question, trained)
     if form is not OutputFormat.table or output is not None:
         emit(found, form.value, output, notes=notes)
@@ -93,7 +93,7 @@ def _frame(rows: list[dict[str, Any]]) -> Any:
     from ml import registry
     return pl.DataFrame([{
         "model": m["model"], "model_id": m["model_id"], "trained_on": m["trained_on"], "is_champion": m["is_champion"],
-        "published": ", ".join(kind for kind, part in m["parts"].items() if not part["is_fallback"]) or "naive rule only",
+        "published": ", ".join(kind for kind, part in m["parts"].items() if not part["is_fallback"]) or "nothing: a simple rule is shown",
         "verdict": registry.spoken({kind if len(m["parts"]) > 1 else "": part["verdict"] for kind, part in m["parts"].items()}),
     } for m in rows], schema={"model": pl.String, "model_id": pl.String, "trained_on": pl.String, "is_champion": pl.Boolean, "published": pl.String, "verdict": pl.String})
 
@@ -121,16 +121,21 @@ def model_show(model: Which, form: FormatOption = OutputFormat.table, output: Ou
     if current is None:
         raise UsageError(f"no {model.value} model was trained yet", remedy=f"Run `rapport run` or `rapport train {model.value}`.")
     manifest = registry.read_manifest(place, model.value, current)
+    card = (Path(registry.__file__).parent / model.value / "card.md").read_text(encoding="utf-8")
+    if form is OutputFormat.table and output is None:
+        emit(pl.DataFrame(registry.readable(manifest)))
+        print("\n" + card)
+        return
     rows = [{"field": name, "value": value if isinstance(value, str) else json.dumps(value, default=str)} for name, value in manifest.items()]
-    card = Path(registry.__file__).parent / model.value / "card.md"
-    rows.append({"field": "card", "value": card.read_text(encoding="utf-8")})
-    emit(pl.DataFrame(rows), form.value, output)
+    emit(pl.DataFrame([*rows, {"field": "card", "value": card}]), form.value, output)
 
 
 @model_app.command(name="explain")
 def model_explain(model: Which, entity_id: Annotated[str, typer.Argument(help="Customer or lead id, as in the score tables.")], form: FormatOption = OutputFormat.table, output: OutputOption = None,
                   home: HomeOption = None) -> None:
     """Why somebody has their score: every contribution with its sign, from base to sum, on the model's own scale (log-odds of a chance, logarithm of an amount)."""
+    import polars as pl
+
     from data_contracts.errors import UsageError
     from ml import scoring
     from models import warehouse
@@ -140,11 +145,22 @@ def model_explain(model: Which, entity_id: Annotated[str, typer.Argument(help="C
         question, frames = scoring.QUESTIONS[model.value], scoring.open_frames(opened.con)
         current = scoring.champion(place, question, frames)[0] if question.calendar(frames) is not None else None
         found = scoring.explain(question, frames, current, entity_id) if current is not None else None
+        simple = [f"{kind or model.value}: a simple rule stands in for the model: {part.fallback_reason}" for kind, part in question.parts(current).items() if part.is_fallback] if current is not None else []
     if found is None:
         raise UsageError(f"no {model.value} model scores now", remedy="Run `rapport run` first.")
     if found.is_empty():
         raise UsageError(f"{entity_id!r} is not among those {model.value} is asked of", remedy=f"See scores.{model.value} for who is.")
-    emit(found, form.value, output, notes=["What went along with the outcome before; not what would change it."])
+    shown = found.filter((pl.col("contribution") != 0) | pl.col("feature").is_in(["base", "sum"])) if form is OutputFormat.table else found
+    left_out = [f"{found.height - shown.height} features that contribute nothing are left out; csv, json and parquet hold them."] if shown.height < found.height else []
+    emit(shown, form.value, output, notes=[*simple, *left_out, "What went along with the outcome before; not what would change it."])
+
+
+def _able(place: Home, model: str, model_id: str) -> None:
+    """Raises UsageError for a kept model that cannot score any more."""
+    from data_contracts.errors import UsageError
+    from ml import registry, scoring
+    if not scoring.can_score(model, registry.read_manifest(place, model, model_id)):
+        raise UsageError(f"{model_id} was learned from other features, or by a method of before: it cannot score today's", remedy=f"`rapport train {model}` trains one that can.")
 
 
 @model_app.command(name="promote")
@@ -153,7 +169,7 @@ def model_promote(model: Which, model_id: Annotated[str, typer.Argument(help="An
     from ml import registry
     from models import warehouse
     place = find_home(home).require()
-    registry.read_manifest(place, model.value, model_id)
+    _able(place, model.value, model_id)
     with warehouse.locked(place):
         registry.promote(place, model.value, model_id)
     print(f"{model_id} scores from the next run on")
@@ -166,5 +182,6 @@ def model_rollback(model: Which, home: HomeOption = None) -> None:
     from models import warehouse
     place = find_home(home).require()
     with warehouse.locked(place):
+        _able(place, model.value, registry.former(place, model.value))
         current = registry.rollback(place, model.value)
     print(f"{current} scores from the next run on")

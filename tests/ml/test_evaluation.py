@@ -317,3 +317,11 @@ def test_gain_of_tenths_has_the_interval_of_the_share_at_the_top():
     assert all(row["bias_lower"] <= row["bias"] <= row["bias_upper"] for row in table.iter_rows(named=True) if row["bias"] is not None)
     nothing = ev.lift_with_intervals(np.zeros(50), rng.random(50))
     assert nothing["gain_lower"].null_count() == nothing.height and nothing["bias_upper"].null_count() == nothing.height
+
+
+def test_the_interval_of_an_absolute_error_holds_the_error_itself():
+    rng = np.random.default_rng(5)
+    for seed in range(10):
+        score = np.random.default_rng(seed).random(60)
+        found = ev.interval(ev.expected_calibration_error, (rng.random(60) < score).astype(float), score)
+        assert 0 <= found.lower <= found.value <= found.upper, found

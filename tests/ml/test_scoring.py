@@ -160,10 +160,9 @@ def test_verdicts_of_several_parts_read_as_sentences():
 
 
 def test_a_backtest_holds_every_cut_off_subgroup_tenth_and_class_of_chance_with_intervals(scored):
-    con, _, _ = scored
-    question, frames = scoring.QUESTIONS["clv"], scoring.open_frames(con)
-    value = scoring.backtest_frame(question, scoring.train(question, frames))
-    chance = scoring.backtest_frame(scoring.QUESTIONS["churn"], scoring.train(scoring.QUESTIONS["churn"], frames))
+    con, place, _ = scored
+    models = {name: scoring.champion(place, scoring.QUESTIONS[name], scoring.open_frames(con))[0] for name in ("clv", "churn")}
+    value, chance = (scoring.backtest_frame(scoring.QUESTIONS[name], model) for name, model in models.items())
     assert {"all rows", "tenth of scores", "days with an order in the last 365 days"} <= set(value["dimension"])
     assert {"all rows", "tenth of scores", "predicted chance"} <= set(chance["dimension"]) and chance["cut_off"].n_unique() >= 3
     for wanted, found in (({"normalised_gini", "spearman", "total_bias", "decile_error", "share_at_top_10"}, value),
@@ -172,5 +171,25 @@ def test_a_backtest_holds_every_cut_off_subgroup_tenth_and_class_of_chance_with_
             assert wanted <= set(found.filter(dimension=dimension)["metric"]), (dimension, wanted)
         known = found.filter(found["value"].is_not_null() & (found["metric"] != "mean_predicted"))
         assert known["lower"].null_count() == 0 and (known["lower"] <= known["upper"]).all()
-    titles = [title for title, _ in scoring.backtest_tables(scoring.QUESTIONS["churn"], scoring.train(scoring.QUESTIONS["churn"], frames), chance)]
+    titles = [title for title, _ in scoring.backtest_tables(scoring.QUESTIONS["churn"], models["churn"], chance)]
     assert any("beside the naive rule" in title for title in titles) and any("by predicted chance" in title for title in titles)
+
+
+def test_a_model_of_other_features_is_known_as_one_that_cannot_score(scored):
+    _, place, _ = scored
+    manifest = registry.read_manifest(place, "churn", registry.champion(place, "churn"))
+    assert scoring.can_score("churn", manifest) and not scoring.can_score("churn", {**manifest, "inputs_fingerprint": "of before"})
+    told = {row["field"]: row["value"] for row in registry.readable(manifest)}
+    assert told["horizon"] == "90 days" and told["orders: verdict"] and "cut-offs learned from" in told
+
+
+def test_a_score_is_explained_for_everybody_who_has_one_and_refused_with_the_reason_where_all_have_the_same(scored):
+    con, place, _ = scored
+    question, frames = scoring.QUESTIONS["clv"], scoring.open_frames(con)
+    model = scoring.champion(place, question, frames)[0]
+    gone = con.execute("SELECT customer_id FROM scores.clv ANTI JOIN scores.churn USING (customer_id) ORDER BY 1 LIMIT 1").fetchone()[0]
+    found = scoring.explain(question, frames, model, gone)
+    assert found["feature"].to_list()[-1] == "sum" and found["contribution"][:-1].sum() == pytest.approx(found["contribution"][-1])
+    uplift = scoring.QUESTIONS["uplift"]
+    with pytest.raises(UsageError, match="has no score of its own by uplift: refused: no campaign"):
+        scoring.explain(uplift, frames, scoring.champion(place, uplift, frames)[0], gone)
