@@ -49,7 +49,8 @@ def conversions_sql(kind: str, marts: Marts = Marts()) -> str:
             f"NULL::TIMESTAMP AS deal_created_at FROM {relation(marts.new_customers)} AS n "
             f"LEFT JOIN (SELECT customer_id, refunded_amount_reporting FROM {relation(marts.orders)} "
             "WHERE is_first_order AND is_counted) AS o "
-            "ON o.customer_id = n.customer_id AND n.acquisition_kind = 'order'"
+            # a condition on one side alone would make it a loop over all pairs of customers and orders
+            "ON o.customer_id = CASE WHEN n.acquisition_kind = 'order' THEN n.customer_id END"
         )
     elif kind == "order":
         base = (

@@ -156,7 +156,7 @@ def _transactional_churn(ask: Ask) -> str:
 
 
 # Every lead is an entry of its own, so that a month has the same number whatever range is asked for. A won deal makes a customer as
-# an order does; the first of the two ends the funnel.
+# an order does; the first of the two ends the funnel. A deal that is found by two of its three ways is one event twice, which changes nothing.
 _LEAD_LOG = """
 select lead_id as entity_id, 'lead_created' as name, created_at as occurred_at, cast(1 as bigint) as sequence, lead_id as event_id
 from marts.fct_leads
@@ -168,7 +168,11 @@ from marts.fct_leads as l join marts.fct_orders as o on o.customer_id = l.custom
 where o.is_first_order and o.is_counted
 union all
 select l.lead_id, 'became_customer', d.closed_at, 3, d.deal_id
-from marts.fct_leads as l join marts.fct_deals as d on d.deal_id = l.converted_deal_id or d.lead_id = l.lead_id
+from marts.fct_leads as l join marts.fct_deals as d on d.deal_id = l.converted_deal_id
+where d.is_won and d.closed_at is not null
+union all
+select l.lead_id, 'became_customer', d.closed_at, 3, d.deal_id
+from marts.fct_leads as l join marts.fct_deals as d on d.lead_id = l.lead_id
 where d.is_won and d.closed_at is not null
 union all
 select l.lead_id, 'became_customer', d.closed_at, 3, d.deal_id
