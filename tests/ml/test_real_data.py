@@ -12,7 +12,7 @@ from fixtures import online_retail_marts
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import RepeatedStratifiedKFold
 
-from ml import evaluation, probability, scoring
+from ml import evaluation, leakage, probability, scoring
 from ml.probability import Blend, Logistic, Task, Trees
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -91,6 +91,20 @@ def test_contract_churn_of_a_telephone_company_is_as_good_as_known_and_no_better
     text = tuple(c for c in frame.columns if frame[c].dtype == pl.String and c not in ("customerID", "Churn"))
     auc, brier = folds(Task("telco", "label", "tenure", "tenure", numeric, text), frame, repeats=1)
     assert 0.845 <= auc < 0.86 and brier <= 0.1365, (auc, brier)
+
+
+def test_the_guard_against_late_entries_is_quiet_on_honest_columns_of_a_telephone_company_and_catches_a_planted_one():
+    frame = pl.read_csv(needed("telco_churn.csv"), null_values=[" ", ""]).with_columns((pl.col("Churn") == "Yes").cast(pl.Int64).alias("label"), pl.col("tenure").replace(0, None))
+    shuffled = frame.sample(fraction=1.0, shuffle=True, seed=3)
+    past, today = shuffled[:5_000], shuffled[5_000:]
+    label = past["label"].cast(pl.Float64).to_numpy()
+    columns = tuple(c for c in frame.columns if c not in ("customerID", "Churn", "label"))
+    assert leakage.warnings(columns, past, label, today) == []
+    # the reason of leaving is asked of two in three, when they have left
+    asked = (past["label"] == 1) & (pl.int_range(past.height, eager=True) % 3 > 0)
+    planted = past.with_columns(pl.when(asked).then(pl.lit("price")).alias("reason"))
+    found = leakage.warnings((*columns, "reason"), planted, label, today.with_columns(pl.lit(None, dtype=pl.String).alias("reason")))
+    assert len(found) == 1 and found[0].startswith("reason is filled for 6"), found
 
 
 def bank() -> tuple[Task, pl.DataFrame]:
