@@ -133,7 +133,7 @@ def what_counts(model: str) -> None:
     st.subheader("What moves the score", anchor=False)
     importance, dependence = queries.model_rows("importance", model), queries.model_rows("dependence", model)
     if importance.is_empty():
-        frame.empty("Nothing was learned, so nothing counts.")
+        frame.empty("Nothing moves it: nothing was learned, or everybody has the same score.")
         return
     text.line(NOT_CAUSAL)
     model_charts.importance(importance.head(12))

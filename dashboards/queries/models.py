@@ -19,7 +19,7 @@ MEASURES = {
     "roc_auc": "Ranking (AUC)", "average_precision": "Average precision", "area_under_lift_curve": "Area under the gain curve", "brier_score": "Brier score", "log_loss": "Log loss",
     "expected_calibration_error": "Calibration error", "normalised_gini": "Normalised Gini", "spearman": "Rank correlation (Spearman)", "total_bias": "Error of the total",
     "decile_error": "Error of the deciles", "share_at_top_05": "Share in the top 5 %", "share_at_top_10": "Share in the top 10 %", "share_at_top_20": "Share in the top 20 %",
-    "calibration_gap": "Predicted minus observed", "concordance": "Order of stopping (concordance)", "integrated_brier_score": "Integrated Brier score", "qini": "Qini coefficient",
+    "calibration_gap": "Predicted minus observed", "concordance": "Concordance", "integrated_brier_score": "Integrated Brier score", "qini": "Qini coefficient",
     "average_effect": "Average effect of contact", **{f"effect_at_top_{top}": f"Effect among the first {top} %" for top in (10, 20, 30)},
     **{f"miscalibration_{day}d": f"Predicted minus observed after {day} days" for day in (30, 60, 90, 180, 365)},
 }

@@ -52,7 +52,7 @@ def test_a_page_of_the_demo_is_drawn_with_its_snapshot_named(page, demo, show, h
     ("retention", {"variant": "cumulative_revenue", "grain": "quarter", "range": "all"}), ("retention", {"variant": "unbounded", "grain": "year"}), ("funnel", {"count": "imputed", "range": "30d"}),
     ("funnel", {"log": "leads", "steps": "lead_created; lead_converted", "window": "90d", "by": "channel", "channel": "email"}), ("funnel", {"steps": "page; sign_up", "order": "any_order", "entry": "totals", "country": "DE"}),
     ("retention", {"country": "DE", "segment": "champions"}), ("acquisition", {"channel": "email", "country": "DE"}), ("sales", {"as_of": "2026-02-15", "since": "2025-12-31", "split": "owner", "channel": "email", "owner_basis": "current", "targets": "owner"}),
-    ("customers", {"q": "a"}), ("customers", {"q": "no such customer"}), ("customers", {"id": "p_nobody"}), ("segments", {"saved": "new_segment"}),
+    ("models", {"model": "uplift"}), ("models", {"model": "churn_timing_orders"}), ("models", {"model": "clv"}), ("customers", {"q": "a"}), ("customers", {"q": "no such customer"}), ("customers", {"id": "p_nobody"}), ("segments", {"saved": "new_segment"}),
     ("segments", {"conditions": '{"any":[{"attribute":"country","is":"DE"},{"did_not":"order","within_days":90}]}'})])
 def test_a_link_with_filters_is_drawn(page, parameters, demo, show, is_whole):
     app = show(demo, page, **parameters)
