@@ -21,6 +21,8 @@ MEASURES: dict[str, tuple[str, evaluation.Measure, int]] = {
     # measure and the sign with which more is better
     "probability": ("log_loss", evaluation.log_loss, -1),
     "value": ("normalised_gini", evaluation.normalised_gini, 1),
+    # of curves the chance to have stopped within the churn window is compared
+    "days": ("log_loss", evaluation.log_loss, -1),
 }
 
 
@@ -74,7 +76,9 @@ def decide(champion: dict[str, Any], trained_on: date | None, challenger: dict[s
             worse.append(f"{name.replace('_', ' ')} {found[name, 'challenger'].value:.4f} against {found[name, 'champion'].value:.4f} on the same {gain.n:,} people")
     if worse:
         return Decision(False, f"kept the champion: the new model is worse beyond chance: {'; '.join(worse)}", comparisons)
-    return Decision(True, "promoted: not worse than the champion on the same people" if comparisons else "promoted: there was no champion to compare with", comparisons)
+    if comparisons:
+        return Decision(True, "promoted: not worse than the champion on the same people", comparisons)
+    return Decision(True, "promoted: there are no people of whom both champion and challenger foresaw an outcome that is known by now" if champion else "promoted: there was no champion", [])
 
 
 def _has_learned(part: Any) -> bool:

@@ -46,10 +46,13 @@ def days_until(still: np.ndarray, periods: tuple[int, ...], share: float) -> np.
 
 @dataclass(kw_only=True)
 class Curve(Answer):
-    """The answer of one reading. `hazards` are those of all customers (the naive rule's life table), over the periods that are known."""
+    """The answer of one reading. `hazards` are those of all customers (the naive rule's life table), over the periods that are known; the chance to have
+    stopped is judged over `window_days`.
+    """
 
     model: Any = None
     hazards: list[float]
+    window_days: int = PERIODS[2]
 
     measured_as = "days"
 
@@ -57,6 +60,11 @@ class Curve(Answer):
     def periods(self) -> tuple[int, ...]:
         """Ends of the periods for which a hazard could be learned."""
         return PERIODS[: len(self.hazards)]
+
+    def predicted(self, rows: pl.DataFrame, as_of: date) -> np.ndarray:
+        """Chance to have stopped at the end of the last period within `window_days`, shape [n]."""
+        periods = tuple(day for day in self.periods if day <= self.window_days) or self.periods[:1]
+        return 1 - curves(self.model, rows, periods)[:, -1]
 
     def contributions(self, rows: pl.DataFrame, as_of: date | None = None) -> tuple[float, dict[str, np.ndarray]] | None:
         """Base and contribution of each feature, shape [n], to the log-odds of stopping in the third period by who is there then; None where everybody has the curve of all.

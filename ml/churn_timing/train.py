@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from ml import diagnostics, drift, evaluation, leakage
+from ml.challenge import Latest
 from ml.churn_timing.definition import HORIZONS, PERIODS, READINGS, Reading, at_risk
 from ml.churn_timing.model import Curve, TimingModel, curves
 from ml.features import Calendar
@@ -85,7 +86,7 @@ def _train(reading: Reading, frame: pl.DataFrame, calendar: Calendar) -> Curve:
     is_told, verdict = _gate(judged[last], candidate)
     model = _fit(reading, rows)[candidate] if is_told else None
     found = Curve(model=model, hazards=table, is_fallback=not is_told, fallback_reason=None if is_told else verdict, evaluations=[row for found in judged for row in found["rows"]],
-                 verdict=verdict, candidate=candidate, training_rows=rows.height, warnings=_warnings(reading, frame, calendar),
+                 verdict=verdict, candidate=candidate, training_rows=rows.height, window_days=calendar.horizon_days, latest=_latest(judged[-1], calendar.horizon_days), warnings=_warnings(reading, frame, calendar),
                   baseline=drift.watched(frame, reading.watched, calendar.cut_offs[-1], calendar.horizon_days))
     counts = diagnostics.explained(found.of_features, frame) if is_told else {"model_importance": [], "model_dependence": []}
     return replace(found, diagnostics=_shown(reading, judged, candidate, calendar.horizon_days) | counts, importance={row["feature"]: row["importance"] for row in counts["model_importance"]})
@@ -93,11 +94,14 @@ def _train(reading: Reading, frame: pl.DataFrame, calendar: Calendar) -> Curve:
 
 def _shown(reading: Reading, judged: list[dict[str, Any]], candidate: str, horizon_days: int) -> dict[str, list[dict[str, Any]]]:
     """Reliability, lift and subgroups of the chance to have stopped by the last period's end within the horizon."""
-    told = []
-    for found in judged:
-        at = max((number for number, day in enumerate(found["periods"]) if day <= horizon_days), default=0)
-        told.append((found["cut_off"], (~found["stays"][:, at]).astype(float), 1 - found["still"][candidate][:, at]))
-    return diagnostics.judged("probability", told, judged[-1]["there"], reading.groups)
+    told = [_latest(found, horizon_days) for found in judged]
+    return diagnostics.judged("probability", [(one.cut_off, one.truth, one.scores[candidate]) for one in told], judged[-1]["there"], reading.groups)
+
+
+def _latest(found: dict[str, Any], horizon_days: int) -> Latest:
+    """Who had stopped by the end of the last period within the horizon, and each candidate's chance of that."""
+    at = max((number for number, day in enumerate(found["periods"]) if day <= horizon_days), default=0)
+    return Latest(found["cut_off"], found["there"], (~found["stays"][:, at]).astype(float), {name: 1 - still[:, at] for name, still in found["still"].items()})
 
 
 def _warnings(reading: Reading, frame: pl.DataFrame, calendar: Calendar) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 from fixtures.feature_world import build_features, empty_world
 
+from ml import challenge
 from ml.churn_timing import definition, train
 from ml.churn_timing.definition import PERIODS, READINGS
 from ml.churn_timing.model import TimingModel, days_until, expected_days
@@ -79,6 +81,18 @@ def test_curves_are_judged_divided_explained_and_watched_like_other_scores(learn
     there = CONTRACTS.population(frame.filter(pl.col("as_of_date") == SCORING), 90)
     base, parts = answer.contributions(there)
     assert np.allclose(base + sum(parts.values()), answer.model.log_odds(definition.with_periods(there, (PERIODS[2],))))
+
+
+def test_a_challenger_whose_curves_are_worse_on_the_same_people_is_refused(learned):
+    model, _, _ = learned
+    parts = {"contract": model.answers["contract"]}
+    latest = parts["contract"].latest
+    assert np.allclose(latest.scores["naive_rule"], latest.scores["naive_rule"][0]) and 0 < latest.truth.mean() < 1
+    assert challenge.decide(parts, SCORING, parts).promoted
+    turned = replace(parts["contract"], latest=replace(latest, scores={**latest.scores, "naive_rule": 1 - latest.scores[parts["contract"].candidate]}), candidate="naive_rule")
+    decision = challenge.decide(parts, SCORING, {"contract": turned})
+    assert not decision.promoted and decision.comparisons[0]["metric"] == "log_loss" and "worse beyond chance" in decision.reason
+    assert challenge.decide(parts, CUT_OFFS[0], parts).comparisons[0]["n"] == len(latest.truth), "a champion of before says itself what it foresees"
 
 
 def test_lives_that_depend_on_nothing_known_get_the_curve_of_all_labelled():
