@@ -35,19 +35,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Cli:
-    """`rapport` with a home, in a process of its own."""
+    """`rapport` with a home."""
 
     home: Path
 
-    def run(self, *arguments: str, ok: bool = True, timeout: float = 280) -> subprocess.CompletedProcess[str]:
-        """Run a command; with `ok` it must end with 0."""
+    def alone(self, *arguments: str, ok: bool = True, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+        """Run a command in a process of its own; with `ok` it must end with 0."""
         done = subprocess.run([sys.executable, "-m", "pipelines.cli", *arguments, "--home", str(self.home)], cwd=ROOT, capture_output=True, text=True, timeout=timeout,
                               env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"})
         assert not ok or done.returncode == 0, f"rapport {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def inside(self, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in this process: the imports of dbt, Dagster and Great Expectations take ten seconds and are paid once a worker."""
+    def run(self, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in this process, from the parsing of its words to its exit code: the imports, a second for a question and ten for a build, are paid once a worker."""
         from pipelines.cli import main
         told, complained = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(told), contextlib.redirect_stderr(complained), pytest.raises(SystemExit) as ended:
@@ -58,7 +58,7 @@ class Cli:
 
     def build(self, *options: str) -> None:
         """`rapport run`, which must publish or find nothing new."""
-        self.inside("run", *options)
+        self.run("run", *options)
 
     def rows(self, *arguments: str) -> list[dict[str, Any]]:
         """Run a command with `--format json` and read its rows."""
@@ -124,7 +124,7 @@ def built_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Call
 @pytest.fixture(scope="session")
 def demo_home(built_once: Callable[..., Path]) -> Cli:
     """A small demo company, simulated, built and published; tests only read it."""
-    return Cli(built_once("demo_company", lambda place: Cli(place / "home").inside("demo", "--customers", "400", "--seed", "11", "--no-serve")) / "home")
+    return Cli(built_once("demo_company", lambda place: Cli(place / "home").run("demo", "--customers", "400", "--seed", "11", "--no-serve")) / "home")
 
 
 @pytest.fixture(scope="session")

@@ -93,9 +93,9 @@ def test_a_home_that_does_not_exist_says_how_to_make_one(tmp_path):
 
 def test_a_part_that_builds_on_what_is_not_there_yet_says_so(tmp_path):
     cli = Cli(tmp_path / "new")
-    cli.inside("init", "--time-zone", "UTC", "--currency", "EUR")
-    cli.inside("source", "add", "crm", "--type", "canonical_files", "-o", f"path={tmp_path}")
-    done = cli.inside("run", "--only", "marts", ok=False)
+    cli.run("init", "--time-zone", "UTC", "--currency", "EUR")
+    cli.run("source", "add", "crm", "--type", "canonical_files", "-o", f"path={tmp_path}")
+    done = cli.run("run", "--only", "marts", ok=False)
     assert done.returncode == 2 and "Run once without --only" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -104,12 +104,12 @@ def test_bad_rows_wait_in_quarantine_with_their_reason_and_can_be_replayed(untou
             {"order_id": " ", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "1", "currency": "USD"}, {"order_id": "q3", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "7.50", "currency": "USD"}]
     write_csv(tmp_path / "in", "orders", rows)
     untouched.run("import", str(tmp_path / "in"), "--source", "crm")
-    untouched.inside("run", "--only", "landing")
+    untouched.run("run", "--only", "landing")
     shown = untouched.rows("quarantine", "show")
     assert {(r["row_number"], r["reasons"].split(" ")[0]) for r in shown} == {(2, "ordered_at"), (3, "net_amount"), (4, "order_id")}    # line 1 is the header
     assert all(r["file"] == "orders.csv" for r in shown)
     broken = next(r["quarantine_id"] for r in shown if "q2" in r["raw"])
-    assert "1 rows accepted" in untouched.inside("quarantine", "replay", broken, "--set", "net_amount=12.00").stdout
+    assert "1 rows accepted" in untouched.run("quarantine", "replay", broken, "--set", "net_amount=12.00").stdout
     assert len(untouched.rows("quarantine", "show")) == 2
 
 
@@ -117,7 +117,7 @@ def test_a_full_extract_that_lost_most_of_its_rows_is_not_published(published, t
     before = warehouse.current_id(Home(published.home))
     write_csv(tmp_path / "in", "orders", worked_examples.f2()[:6])
     published.run("import", str(tmp_path / "in"), "--source", "crm", "--full")
-    done = published.inside("run", "--as-of", worked_examples.AS_OF, ok=False)
+    done = published.run("run", "--as-of", worked_examples.AS_OF, ok=False)
     assert done.returncode == 3 and "volume" in done.stderr and "Traceback" not in done.stderr
     assert warehouse.current_id(Home(published.home)) == before
     told = published.run("status").stdout
@@ -126,5 +126,5 @@ def test_a_full_extract_that_lost_most_of_its_rows_is_not_published(published, t
 
 def test_a_second_run_at_the_same_time_ends_with_75(published):
     with warehouse.locked(Home(published.home)):
-        done = published.run("run", ok=False)
+        done = published.alone("run", ok=False)
     assert done.returncode == 75 and "process" in done.stderr

@@ -170,7 +170,7 @@ def test_an_identity_that_breaks_keeps_the_former_snapshot_and_names_the_rows(re
     with duckdb.connect(str(home.warehouse)) as con:
         con.execute("UPDATE metrics.mtr_revenue_movements SET expansion = expansion + 1 WHERE period_grain = 'month' AND period_start = '2026-05-01' AND currency = 'EUR'")
         con.execute("INSERT INTO marts.fct_refunds FROM marts.fct_refunds WHERE refund_id = 'crm:R1'")
-    done = restated.inside("run", "--only", "serving", ok=False)
+    done = restated.run("run", "--only", "serving", ok=False)
     assert done.returncode == 3 and "waterfall_closes" in done.stderr and "Traceback" not in done.stderr
     assert warehouse.current_id(home) == before
     told = restated.run("status").stdout
