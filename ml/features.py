@@ -106,6 +106,8 @@ PLAIN_WORDS: dict[str, tuple[str, str]] = {
 # Levels of a text feature with fewer rows than this share the level "other". Valid: 10 to 200.
 FEWEST_ROWS_PER_LEVEL = 30
 MOST_LEVELS = 12
+# At 60 columns and 13 dates about a gigabyte. Valid: 20,000 to a million.
+MOST_PAST_CUSTOMERS = 100_000
 # Amounts and counts span orders of magnitude: a linear model sees their logarithm.
 _LOG_ENDINGS = ("_amount", "_count", "_days")
 
@@ -137,10 +139,22 @@ def read_calendar(con: Any, subject: str) -> Calendar | None:
 
 
 def read_customers(con: Any) -> pl.DataFrame:
-    """Behaviour of customers with the outcomes where known, by as-of date and customer."""
+    """Behaviour of customers with the outcomes where known, by as-of date and customer; past dates as in `behaviour_with`."""
+    return behaviour_with(con, "outcomes.horizon_purchase_days, outcomes.horizon_value_amount, outcomes.year_purchase_days, outcomes.year_value_amount, outcomes.subscribes_at_end",
+                          "features.ftr_customers__outcomes AS outcomes")
+
+
+def behaviour_with(con: Any, columns: str, outcomes: str) -> pl.DataFrame:
+    """Behaviour of customers beside `columns` of the table `outcomes` where it has the customer and date, by as-of date and customer.
+
+    Every customer at the scoring date. Of past dates, which are only learned from and judged by, a fixed sample of about MOST_PAST_CUSTOMERS
+    customers, each with all dates: a million customers at a dozen dates are more than memory should hold, and teach nothing further.
+    """
     return con.execute(
-        "SELECT behaviour.*, outcomes.horizon_purchase_days, outcomes.horizon_value_amount, outcomes.year_purchase_days, outcomes.year_value_amount, outcomes.subscribes_at_end "
-        "FROM features.ftr_customers__behaviour AS behaviour LEFT JOIN features.ftr_customers__outcomes AS outcomes USING (customer_id, as_of_date) ORDER BY as_of_date, customer_id"
+        f"SELECT behaviour.*, {columns} FROM features.ftr_customers__behaviour AS behaviour LEFT JOIN {outcomes} USING (customer_id, as_of_date) "
+        "WHERE behaviour.as_of_date = (SELECT max(as_of_date) FROM features.ftr_as_of_dates WHERE subject = 'customer' AND is_scoring) "
+        "OR md5_number_lower(behaviour.customer_id) % 1000000 < 1e6 * $most / (SELECT count(DISTINCT customer_id) FROM features.ftr_customers__behaviour) "
+        "ORDER BY as_of_date, customer_id", {"most": MOST_PAST_CUSTOMERS}
     ).pl()
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from ml.churn.definition import BEHAVIOUR, CONTRACT, CONTRACTS, ORDERS
+from ml.features import behaviour_with
 from ml.probability import Task
 
 # Ends of the periods in days; a period begins where the one before ends.
@@ -58,11 +59,8 @@ READINGS = (
 
 
 def read_customers(con: Any) -> pl.DataFrame:
-    """Behaviour of customers with the days until they stopped, where they have, by as-of date and customer."""
-    return con.execute(
-        "SELECT behaviour.*, ends.contract_end_days, ends.lapse_days FROM features.ftr_customers__behaviour AS behaviour "
-        "LEFT JOIN features.ftr_customers__ends AS ends USING (customer_id, as_of_date) ORDER BY as_of_date, customer_id"
-    ).pl()
+    """Behaviour of customers with the days until they stopped, where they have, by as-of date and customer; past dates as in `behaviour_with`."""
+    return behaviour_with(con, "ends.contract_end_days, ends.lapse_days", "features.ftr_customers__ends AS ends")
 
 
 def seen_days(event: str, known_until: date) -> pl.Expr:

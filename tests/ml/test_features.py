@@ -10,6 +10,7 @@ import pytest
 from fixtures.feature_world import build_features, empty_world, rendered
 
 from ml import features
+from ml.churn_timing import definition as churn_timing
 
 WATERMARK = "2026-01-01"
 
@@ -118,6 +119,19 @@ def test_counts_equal_a_recount_in_plain_python(company):
         assert row["purchase_days_90d_count"] == len({on for on, _ in recent})
         assert row["value_90d_amount"] == pytest.approx(sum(v for _, v in recent))
         assert row["days_since_last_order"] == (row["as_of_date"] - max(on for on, _ in mine)).days if mine else row["days_since_last_order"] is None
+
+
+def test_of_past_dates_a_fixed_sample_of_customers_is_learned_from_and_everybody_is_scored(company, monkeypatch):
+    whole = features.read_customers(company)
+    last = whole["as_of_date"].max()
+    monkeypatch.setattr(features, "MOST_PAST_CUSTOMERS", 20)
+    for read in (features.read_customers, churn_timing.read_customers):
+        part = read(company)
+        past = part.filter(pl.col("as_of_date") < last)
+        drawn = past["customer_id"].unique().to_list()
+        assert 8 <= len(drawn) <= 32
+        assert part.filter(pl.col("as_of_date") == last)["customer_id"].to_list() == whole.filter(pl.col("as_of_date") == last)["customer_id"].to_list()
+        assert past.select("as_of_date", "customer_id").equals(whole.filter((pl.col("as_of_date") < last) & pl.col("customer_id").is_in(drawn)).select("as_of_date", "customer_id"))
 
 
 def test_outcomes_lie_inside_their_window_and_are_null_where_it_is_not_over(company):
