@@ -175,7 +175,7 @@ def check_workbook(file: SourceFile, source: str) -> None:
                 with archive.open(member) as part:   # sizes in the directory may lie: the checksum at the end does not
                     while part.read(1 << 20):
                         pass
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError) as error:
         raise refuse(f"the workbook is damaged or protected ({type(error).__name__})") from None
 
 

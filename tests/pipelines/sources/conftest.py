@@ -10,6 +10,7 @@ import pytest
 from fixtures.odoo_database import ODOO, load_odoo, running_server
 
 from data_contracts.environment import Home, SourceDeclaration
+from pipelines.sources import base
 
 
 @pytest.fixture
@@ -26,6 +27,24 @@ def declared(home: Home) -> Callable[..., SourceDeclaration]:
     def make(kind: str, name: str = "shop", time_zone: str = "UTC", **options: Any) -> SourceDeclaration:
         return SourceDeclaration(name, kind, options, time_zone=time_zone, base=home.root)
     return make
+
+
+@pytest.fixture
+def inbox(home: Home) -> Path:
+    """An empty folder for files in canonical shape."""
+    folder = home.root / "inbox"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def take(home: Home, declared: Callable[..., SourceDeclaration], inbox: Path) -> Callable[..., base.Extraction]:
+    """Extracts the inbox; every call is a batch of its own."""
+    count = iter(range(1000))
+
+    def run(seen: set[str] | None = None, settle_seconds: float = 0, **options: object) -> base.Extraction:
+        return base.extract(declared("canonical_files", **{"path": "inbox", **options}), home, f"b{next(count):03}", seen or set(), settle_seconds=settle_seconds)
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -25,23 +25,6 @@ from pipelines.sources.files import entity_of
 Declare = Callable[..., SourceDeclaration]
 
 
-@pytest.fixture
-def inbox(home: Home) -> Path:
-    folder = home.root / "inbox"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def take(home: Home, declared: Declare, inbox: Path) -> Callable[..., base.Extraction]:
-    """Extracts the inbox; every call is a batch of its own."""
-    count = iter(range(1000))
-
-    def run(seen: set[str] | None = None, settle_seconds: float = 0, **options: object) -> base.Extraction:
-        return base.extract(declared("canonical_files", **{"path": "inbox", **options}), home, f"b{next(count):03}", seen or set(), settle_seconds=settle_seconds)
-    return run
-
-
 def rows(extraction: base.Extraction, entity: str, *columns: str) -> list[tuple]:
     (delivery,) = [d for d in extraction.deliveries if d.entity == entity]
     table = pl.read_parquet(delivery.path)

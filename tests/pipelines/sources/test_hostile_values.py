@@ -29,19 +29,6 @@ NOW = datetime(2026, 11, 22)
 
 
 @pytest.fixture
-def inbox(home: Home) -> Path:
-    folder = home.root / "inbox"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def take(home: Home, declared: Callable, inbox: Path) -> Callable[..., base.Extraction]:
-    count = iter(range(1000))
-    return lambda **options: base.extract(declared("canonical_files", **{"path": "inbox", **options}), home, f"b{next(count):03}", set())
-
-
-@pytest.fixture
 def landing() -> Iterator[duckdb.DuckDBPyConnection]:
     """A database with empty landing tables."""
     with warehouse.scratch() as con:
