@@ -65,11 +65,7 @@ def looks_ahead(con) -> int:
     return con.execute("SELECT count(*) FROM features.ftr_deals__state WHERE NOT coalesce(latest_evidence_date < as_of_date, false)").fetchone()[0]
 
 
-def test_a_signal_of_the_owners_is_found_and_every_open_deal_is_scored():
-    # of some sixty judged deals even a perfectly calibrated model shows a calibration error above what the gate allows: it takes about two hundred
-    company = empty_world(WATERMARK.isoformat())
-    sell(company, deals=4_800)
-    build_features(company)
+def test_a_signal_of_the_owners_is_found_and_every_open_deal_is_scored(company):
     question, frames = scoring.QUESTIONS["deals"], scoring.open_frames(company)
     model = scoring.train(question, frames)
     answer = question.parts(model)[""]

@@ -246,6 +246,28 @@ def test_gate_refuses_a_model_that_is_not_calibrated():
     assert verdict.reason.startswith("not calibrated: expected calibration error 0.")
 
 
+def _stretched(rows: int, seed: int, by: float = 1.0) -> ev.Verdict:
+    """The gate on outcomes drawn from chances whose log-odds are then stretched; 1 leaves them perfectly calibrated."""
+    rng = np.random.default_rng(seed)
+    log_odds = rng.normal(0, 2, rows)
+    outcome = (rng.random(rows) < 1 / (1 + np.exp(-log_odds))).astype(float)
+    return ev.gate(outcome, 1 / (1 + np.exp(-by * log_odds)), rng.random(rows), kind="probability", seed=seed)
+
+
+def test_gate_lets_a_perfectly_calibrated_model_pass_on_sixty_rows(monkeypatch):
+    monkeypatch.setattr(ev, "FEWEST_OUTCOMES", 10)
+    found = [_stretched(60, seed) for seed in range(40)]
+    refused = [v.reason for v in found if v.reason.startswith("not calibrated")]
+    assert len(refused) <= 4, refused
+    assert sum(v.miscalibration > 0.1 for v in found) > len(found) / 2, "chance alone gives more than a fixed bound of 0.1"
+    assert sum(v.published for v in found) >= 36, [v.reason for v in found if not v.published]
+
+
+def test_gate_refuses_chances_stretched_by_two():
+    found = [_stretched(1_000, seed, by=2.0) for seed in range(20)]
+    assert all(v.reason.startswith("not calibrated") for v in found), [v.reason for v in found]
+
+
 def test_gate_finds_no_signal_in_noise_for_nearly_every_seed():
     refused = 0
     for seed in range(20):
