@@ -150,13 +150,15 @@ class _Splink:
 
     def train(self, starting: dict[str, Any], review: ReviewRules) -> dict[str, Any]:
         """Settings with learned rates. A block without pairs teaches nothing, and what nothing teaches keeps its starting rate."""
-        from splink.internals.exceptions import EMTrainingException
+        from splink.internals.exceptions import SplinkException
         linker = self._splink.Linker(self._people, starting, log_level=logging.ERROR)
         linker.training.estimate_u_using_random_sampling(max_pairs=review.max_training_pairs, seed=_SEED)
         for fields in review.training_blocks:
             try:
                 linker.training.estimate_parameters_using_expectation_maximisation(self._splink.block_on(*fields), max_pairs=review.max_training_pairs)
-            except (EMTrainingException, duckdb.BinderException, ValueError) as error:
+            except (SplinkException, duckdb.BinderException, ValueError) as error:
+                if isinstance(error.__cause__, duckdb.Error) and not isinstance(error.__cause__, duckdb.BinderException):
+                    raise                    # memory or disk ran out: that says nothing about the block
                 # no pair agrees there; or every pair that does is one person in all fields, and Splink weighs the block's prior with infinity, which its SQL cannot say;
                 # or none is, and the rate of a kind of agreement shrinks below 1e-300, which Splink refuses. The rates stand as they were before the block.
                 _LOG.info("identity review: pairs that agree on %s teach nothing (%s: %s)", ", ".join(fields), type(error).__name__, str(error).splitlines()[0][:200])
