@@ -26,7 +26,7 @@ class Question:
     the `scores` schema by name, each with its columns and what fills it from the model (`model_id` and `as_of` are added). `rows` gives
     the population of each part at a date, with what happened as `label` (null where not known yet), and `outcome_dates` the dates whose
     outcome is known: with both, features and outcomes are watched for drift. Where nobody's own outcome can be seen (an effect), `observed`
-    gives what happened since the day up to which a model had learned: score and label, whose means are compared.
+    gives what happened since the day up to which a model had learned: score and label, whose means are compared. `window` says in words how far ahead is asked.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Question:
     rows: Callable[[Frames, date], dict[str, pl.DataFrame]] | None = None
     outcome_dates: Callable[[Frames], tuple[date, ...]] = lambda frames: ()
     observed: Callable[[Frames, Any, date], pl.DataFrame] | None = None
+    window: Callable[[features.Calendar], str] = lambda calendar: f"{calendar.horizon_days} days"
 
 
 class Frames:

@@ -119,9 +119,14 @@ def spoken(verdicts: dict[str, str]) -> str:
     return " ".join(f"{part[:1].upper()}{part[1:].replace('_', ' ')}: {text}" if part else text for part, text in verdicts.items())
 
 
+def window(manifest: dict[str, Any]) -> str:
+    """How far ahead a kept model is asked, in words."""
+    return manifest.get("window") or f"{manifest['horizon_days']} days"
+
+
 def readable(manifest: dict[str, Any]) -> list[dict[str, str]]:
     """A manifest as fields and values in plain words: what scores, why, on what it rests; fingerprints last."""
-    told = {"model": manifest["model_id"], "question": manifest["question"], "trained on data up to": manifest["trained_on"], "horizon": f"{manifest['horizon_days']} days"}
+    told = {"model": manifest["model_id"], "question": manifest["question"], "trained on data up to": manifest["trained_on"], "window asked about": window(manifest)}
     for name, part in manifest["parts"].items():
         strength = sum(part["importance"].values())
         counts = [f"{feature.replace('_', ' ')} {100 * value / strength:.0f} %" for feature, value in sorted(part["importance"].items(), key=lambda item: -item[1])[:8]] if strength > 0 else []

@@ -157,7 +157,7 @@ def keep(home: Home, question: Question, model: Any, calendar: features.Calendar
     """Keep a trained model with its card, as champion unless told otherwise; returns the manifest. `data` is the fingerprint of what it learned from."""
     parts = question.parts(model)
     described = {
-        "question": question.says, "inputs": list(question.inputs), "horizon_days": calendar.horizon_days, "cut_offs": [str(c) for c in calendar.cut_offs],
+        "question": question.says, "inputs": list(question.inputs), "horizon_days": calendar.horizon_days, "window": question.window(calendar), "cut_offs": [str(c) for c in calendar.cut_offs],
         "first_date": str(calendar.first_date), "inputs_fingerprint": _fingerprint(question, calendar.horizon_days), "data_fingerprint": data, "scikit_learn": importlib.metadata.version("scikit-learn"),
         "parts": {kind or question.name: {
             "candidate": part.candidate, "is_fallback": part.is_fallback, "verdict": part.verdict, "training_rows": part.training_rows,
@@ -219,8 +219,8 @@ def evaluation_frame(question: Question, model: Any) -> pl.DataFrame:
 
 # What the numbers of a backtest are.
 UNITS = {
-    "probability": "chances and shares run from 0 to 1; biases are predicted over actual, less 1", "value": "shares run from 0 to 1; biases and errors are parts of the actual total: 0.1 is ten per cent",
-    "days": "concordance and chances run from 0 to 1", "effect": "effects and gains are chances of an order within the response window: 0.01 is one more order from 100 people",
+    "probability": "chances and shares run from 0 to 1; biases are predicted over actual, less 1", "value": "shares run from 0 to 1; biases and errors are parts of the actual total: 0.1 is ten per cent; measures that end in _365d are of the value of a year, the others of that of one churn window",
+    "days": "concordance and chances run from 0 to 1", "effect": "measures per 1000 are extra orders within the response window: effects from 1,000 customers contacted; Qini and gains from 1,000 customers of whom the share is contacted",
 }
 BACKTEST = {"part": pl.String, "candidate": pl.String, "cut_off": pl.Date, "dimension": pl.String, "subgroup": pl.String, "metric": pl.String, "value": pl.Float64, "lower": pl.Float64, "upper": pl.Float64,
             "n": pl.Int64, "reason": pl.String}
@@ -245,7 +245,7 @@ def backtest_frame(question: Question, model: Any) -> pl.DataFrame:
             rows += [{**at, "metric": metric, "value": row[column], "lower": row[f"{short}_lower"], "upper": row[f"{short}_upper"]}
                      for metric, column, short in (("lift", "lift", "lift"), ("cumulative_gain", "cumulative_gain", "gain"), ("bias", "bias", "bias"))]
         for share, gain, lower, upper, _ in getattr(part, "curve", []):
-            rows.append({**common, "cut_off": part.evaluations[0]["cut_off"], "dimension": "share contacted", "subgroup": f"{share:.2f}", "metric": "gain", "value": gain, "lower": lower, "upper": upper, "n": part.training_rows})
+            rows.append({**common, "cut_off": part.evaluations[0]["cut_off"], "dimension": "share contacted", "subgroup": f"{share:.2f}", "metric": "gain_per_1000", "value": 1000 * gain, "lower": 1000 * lower, "upper": 1000 * upper, "n": part.training_rows})
     rows = [{**row, "cut_off": date.fromisoformat(str(row["cut_off"]))} for row in rows]
     return pl.DataFrame(rows, schema=BACKTEST).with_columns(pl.col("value", "lower", "upper").fill_nan(None))
 

@@ -23,7 +23,7 @@ FIELDS = {"field": Column("Field"), "value": Column("Value")}
 SCALE = {"probability": "A score is a chance between 0 and 100 %: of 100 people with a score of 30 %, about 30 are expected to do it. Contributions add up on the scale of log-odds.",
          "days": "A score is the expected number of days, within a year, for which somebody stays a customer. Contributions add up on the scale of the log-odds of stopping in the third month.",
          "effect": "A score is how much contact raises the chance of an order: +2 points are 20 more orders from 1,000 people. Contributions add up on the scale of log-odds with contact less those without.",
-         "value": "A score is an amount of money expected over the horizon. Contributions add up on the scale of its logarithm: +0.10 is about 10 % more."}
+         "value": "A score is an amount of money expected over the next 365 days. Contributions add up on the scale of its logarithm: +0.10 is about 10 % more."}
 NOT_CAUSAL = "What a score rests on is what went along with the outcome before. It does not say that changing it would change the outcome: only a test with a control group shows that."
 
 
@@ -46,7 +46,7 @@ def body() -> None:
         frame.empty("There is no past cut-off to judge this model at yet.", "It needs more history.")
     else:
         with frame.explained():
-            judged(model, found)
+            judged(model, found, card)
         with frame.explained():
             subgroups(model)
         with frame.explained():
@@ -68,7 +68,7 @@ def effect() -> None:
         model_charts.qini(curve)
 
 
-def judged(model: str, found: dict) -> None:
+def judged(model: str, found: dict, card: dict | None) -> None:
     if found["kind"] == "effect":
         effect()
         rows = queries.model_measures(model)
@@ -102,7 +102,7 @@ def judged(model: str, found: dict) -> None:
     leading = queries.LEADING[found["kind"]]
     st.subheader("At every cut-off, beside common sense", anchor=False)
     text.line("Each time, only what was known at that day was used. Beside the model stands the naive rule, which anybody could use.")
-    rows, shown_names = queries.against_naive(measures, leading)
+    rows, shown_names = queries.against_naive(measures, leading, queries.chosen_candidate(card, model))
     model_charts.by_cut_off(rows, queries.MEASURES[leading], shown_names)
     with st.expander("All measures of all candidates at the latest cut-off"):
         tables.table(measures.filter(pl.col("cut_off") == found["cut_off"]), MEASURED)

@@ -14,13 +14,13 @@ from dashboards.queries.door import has, per_snapshot
 from models import warehouse
 
 # What leads the charts of each kind of score, and what each measure is called.
-LEADING = {"probability": "roc_auc", "value": "normalised_gini", "days": "concordance", "effect": "qini"}
+LEADING = {"probability": "roc_auc", "value": "normalised_gini", "days": "concordance", "effect": "qini_per_1000"}
 MEASURES = {
     "roc_auc": "Ranking (AUC)", "average_precision": "Average precision", "area_under_lift_curve": "Area under the gain curve", "brier_score": "Brier score", "log_loss": "Log loss",
     "expected_calibration_error": "Calibration error", "normalised_gini": "Normalised Gini", "spearman": "Rank correlation (Spearman)", "total_bias": "Error of the total",
     "decile_error": "Error of the deciles", "share_at_top_05": "Share in the top 5 %", "share_at_top_10": "Share in the top 10 %", "share_at_top_20": "Share in the top 20 %",
-    "calibration_gap": "Predicted minus observed", "concordance": "Concordance", "integrated_brier_score": "Integrated Brier score", "qini": "Qini coefficient",
-    "average_effect": "Average effect of contact", **{f"effect_at_top_{top}": f"Effect among the first {top} %" for top in (10, 20, 30)},
+    "calibration_gap": "Predicted minus observed", "concordance": "Concordance", "integrated_brier_score": "Integrated Brier score", "qini_per_1000": "Qini coefficient (extra orders per 1,000 customers)",
+    "average_effect_per_1000": "Average effect (extra orders per 1,000 contacted)", **{f"effect_at_top_{top}_per_1000": f"Effect among the first {top} % (extra orders per 1,000 contacted)" for top in (10, 20, 30)},
     **{f"miscalibration_{day}d": f"Predicted minus observed after {day} days" for day in (30, 60, 90, 180, 365)},
 }
 
@@ -85,7 +85,7 @@ def model_drift(reading: warehouse.Reading, model: str) -> pl.DataFrame:
 
 @per_snapshot
 def model_card(reading: warehouse.Reading, model: str) -> dict[str, Any] | None:
-    """What is written about the model that scores: id, trained_on, question, inputs, cut_offs, fingerprints, horizon."""
+    """What is written about the model that scores: id, trained_on, question, inputs, cut_offs, fingerprints, window."""
     if not has(reading, "scores.model_cards"):
         return None
     found = reading.con.execute("SELECT model_id, trained_on, question, card FROM scores.model_cards WHERE model = ? OR starts_with(?, model || '_') ORDER BY length(model) DESC LIMIT 1", [model, model]).fetchone()
@@ -102,12 +102,19 @@ def model_comparisons(reading: warehouse.Reading, model: str) -> pl.DataFrame:
     return reading.con.execute("SELECT compared_on, metric, champion, challenger, difference, lower, upper, n, is_promoted, reason FROM scores.model_comparisons WHERE model = ? ORDER BY compared_on DESC LIMIT 20", [model]).pl()
 
 
-def against_naive(measures: pl.DataFrame, metric: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The leading measure of the candidate that was judged and of the naive rule over the cut-offs, and what they are called."""
+def chosen_candidate(card: dict[str, Any] | None, model: str) -> str | None:
+    """Candidate that was chosen and judged, published or not; `model` names a part as in `judged_models`. None when the card does not say."""
+    parts = (card or {}).get("parts") or {}
+    part = parts.get(model) or parts.get(model.removeprefix(f"{(card or {}).get('model')}_"))
+    return part["candidate"] if part else None
+
+
+def against_naive(measures: pl.DataFrame, metric: str, chosen: str | None) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The leading measure of the chosen candidate and of the naive rule over the cut-offs, and what they are called."""
     there = measures.filter(pl.col("metric") == metric)
     published = there.filter("is_published")["candidate"].unique().to_list()
-    best = published or there.filter(~pl.col("is_naive")).sort("value", descending=True, nulls_last=True)["candidate"].to_list()[:1]
-    names = {**{name: "published model" if published else f"best candidate ({name.replace('_', ' ')})" for name in best}, "naive_rule": "naive rule"}
+    shown = published or [name for name in [chosen] if name in there["candidate"] and name != "naive_rule"]
+    names = {**{name: "published model" if published else f"chosen candidate ({name.replace('_', ' ')}), not published" for name in shown}, "naive_rule": "naive rule"}
     rows = there.filter(pl.col("candidate").is_in(list(names))).with_columns(pl.col("candidate").replace_strict(names, default=None, return_dtype=pl.String).alias("shown")).sort("cut_off")
     return rows, tuple(dict.fromkeys(names.values()))
 
@@ -116,7 +123,7 @@ def card_fields(card: dict[str, Any]) -> pl.DataFrame:
     """A card as rows of field and value, in plain words."""
     parts = card.get("parts") or {}
     told = {
-        "Model": card["model_id"], "Trained on data up to": str(card["trained_on"]), "Horizon": f"{card.get('horizon_days')} days", "Cut-offs learned from": ", ".join(card.get("cut_offs") or []),
+        "Model": card["model_id"], "Trained on data up to": str(card["trained_on"]), "Window asked about": card.get("window") or f"{card.get('horizon_days')} days", "Cut-offs learned from": ", ".join(card.get("cut_offs") or []),
         "Method": "; ".join(f"{name}: {part['candidate'].replace('_', ' ')} ({part['training_rows']:,} rows)" for name, part in parts.items()),
         "Fields used": ", ".join(card.get("inputs") or []), "Fingerprint of the data": card.get("data_fingerprint") or "not kept", "Fingerprint of the artefact": str(card.get("sha256", ""))[:16],
         "Warnings": "; ".join(text for part in parts.values() for text in part.get("warnings") or []) or "none",

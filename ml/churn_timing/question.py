@@ -39,5 +39,6 @@ QUESTION = Question(
     calendar=lambda frames: frames.customer_calendar,
     train=lambda frames: train(frames.of(read_customers), frames.customer_calendar),
     score=_score, restore=TimingModel.from_state, parts=lambda model: model.answers,
+    window=lambda calendar: f"the next {PERIODS[-1]} days, or as far as is known",
     rows=_rows, outcome_dates=_outcome_dates,
 )  # fmt: skip

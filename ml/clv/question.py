@@ -6,7 +6,7 @@ from datetime import date
 
 import polars as pl
 
-from ml.clv.definition import SAYS, population
+from ml.clv.definition import SAYS, SHORT_DAYS, YEAR_DAYS, population
 from ml.clv.model import ClvModel
 from ml.clv.refinement import FEATURES
 from ml.clv.score import score
@@ -34,5 +34,6 @@ QUESTION = Question(
     inputs=tuple(sorted({"first_purchase_date", "last_purchase_date", *FEATURES} - {"mean_value_amount"})),
     calendar=lambda frames: frames.customer_calendar,
     train=_train, score=lambda frames, model: score(model, frames.customers, frames.customer_calendar), restore=ClvModel.from_state, parts=lambda model: {"": model},
+    window=lambda calendar: f"{YEAR_DAYS} days, and {SHORT_DAYS} days for the nearer value",
     rows=_rows, outcome_dates=lambda frames: frames.customer_calendar.year_cut_offs,
 )  # fmt: skip

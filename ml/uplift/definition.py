@@ -5,12 +5,14 @@ Belongs here: population, treatment, outcome, features, minimum data, reading th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from ml import features
 from ml.estimators.uplift import standardised_differences
 from ml.probability import Task
 
@@ -46,6 +48,22 @@ def read_members(con: Any) -> pl.DataFrame:
 def read_customers(con: Any) -> pl.DataFrame:
     """Every customer as known at the scoring date."""
     return con.execute("SELECT * FROM features.ftr_contacts__assigned WHERE campaign_id IS NULL ORDER BY customer_id").pl()
+
+
+def read_windows(con: Any) -> tuple[int | None, tuple[date, ...]]:
+    """The response window in days, None without a customer; and the first days of the campaigns that are learned from, oldest first."""
+    days, began = con.execute(
+        "SELECT max(window_days), list(DISTINCT as_of_date ORDER BY as_of_date) FILTER (campaign_id IS NOT NULL AND is_complete) FROM features.ftr_contacts__assigned"
+    ).fetchone()
+    return days, tuple(began or ())
+
+
+def over_response_window(customers: features.Calendar | None, windows: tuple[int | None, tuple[date, ...]]) -> features.Calendar | None:
+    """The calendar of customers, with the response window as horizon and the first days of campaigns as cut-offs: effects are learned over these."""
+    if customers is None:
+        return None
+    days, began = windows
+    return replace(customers, horizon_days=customers.horizon_days if days is None else days, cut_offs=began, year_cut_offs=())
 
 
 def effects_since(members: pl.DataFrame, since: date) -> pl.DataFrame:

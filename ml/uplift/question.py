@@ -7,7 +7,7 @@ from datetime import date
 import polars as pl
 
 from ml.question import Frames, Question
-from ml.uplift.definition import FEATURES, SAYS, effects_since, read_customers, read_members
+from ml.uplift.definition import FEATURES, SAYS, effects_since, over_response_window, read_customers, read_members, read_windows
 from ml.uplift.model import UpliftModel
 from ml.uplift.train import train
 
@@ -25,7 +25,7 @@ QUESTION = Question(
     columns="customer_id VARCHAR, model_id VARCHAR, as_of DATE, score DOUBLE, lower DOUBLE, upper DOUBLE, chance_without_contact DOUBLE, reasons VARCHAR[], is_fallback BOOLEAN, "
             "fallback_reason VARCHAR",
     inputs=FEATURES,
-    calendar=lambda frames: frames.customer_calendar,
+    calendar=lambda frames: over_response_window(frames.customer_calendar, frames.of(read_windows)),
     train=lambda frames: train(frames.of(read_members), frames.of(read_customers)),
     score=lambda frames, model: model.score(frames.of(read_customers)),
     restore=UpliftModel.from_state, parts=lambda model: {"": model},

@@ -64,13 +64,15 @@ def _fit(rows: pl.DataFrame) -> Logistic:
 
 
 def _words(found: Effects, is_told: bool, days: int) -> str:
-    value, lower, upper = (100 * v for v in found.average)
-    average = f"on average contact raises the chance of an order within {days} days by {value:.2f} points ({lower:.2f} to {upper:.2f}, 95 % interval)"
+    value, lower, upper = (1000 * v for v in found.average)
+    within = f"within {days} days per 1,000 customers contacted ({lower:.2f} to {upper:.2f}, 95 % interval)"
+    average = f"on average contact brings {value:.2f} extra orders {within}"
     if lower <= 0 <= upper:
-        average = f"no evidence of an effect of contact: {value:.2f} points ({lower:.2f} to {upper:.2f}, 95 % interval) on the chance of an order within {days} days"
-    qini = "Qini {:.5f} ({:.5f} to {:.5f}) extra orders per customer".format(*found.qini)
+        average = f"no evidence of an effect of contact: {value:.2f} extra orders {within}"
+    qini = "Qini {:.2f} ({:.2f} to {:.2f}, 95 % interval) extra orders per 1,000 customers".format(*(1000 * v for v in found.qini))
     if is_told:
-        return f"{average}; it differs between customers: {qini}, and the ten per cent ranked first gain {100 * found.at_top[0.1][0]:.2f} points."
+        top, top_lower, top_upper = (1000 * v for v in found.at_top[0.1])
+        return f"{average}; it differs between customers: {qini}, and the ten per cent ranked first bring {top:.2f} ({top_lower:.2f} to {top_upper:.2f}, 95 % interval) per 1,000 contacted."
     return f"{average}; no evidence that it differs between customers: {qini}. Only the average is shown."
 
 
@@ -87,8 +89,8 @@ def _bands(effect: np.ndarray, told: np.ndarray) -> dict[str, list[float]]:
 
 
 def _evaluations(found: Effects, members: pl.DataFrame) -> list[dict[str, Any]]:
-    measures = {"average_effect": found.average, "qini": found.qini, **{f"effect_at_top_{round(100 * top)}": ends for top, ends in found.at_top.items()}}
-    return [{"candidate": "two_models", "cut_off": members["as_of_date"].max(), "metric": metric, "value": v, "lower": lo, "upper": up, "n": members.height}
+    measures = {"average_effect_per_1000": found.average, "qini_per_1000": found.qini, **{f"effect_at_top_{round(100 * top)}_per_1000": ends for top, ends in found.at_top.items()}}
+    return [{"candidate": "two_models", "cut_off": members["as_of_date"].max(), "metric": metric, "value": 1000 * float(v), "lower": 1000 * float(lo), "upper": 1000 * float(up), "n": members.height}
             for metric, (v, lo, up) in measures.items()]  # fmt: skip
 
 
@@ -100,7 +102,7 @@ def _subgroups(told: np.ndarray, members: pl.DataFrame) -> list[dict[str, Any]]:
         for label in labels.unique().sort().to_list():
             chosen = (labels == label).to_numpy()
             there = members.filter(pl.Series(chosen))
-            row = {"cut_off": str(members["as_of_date"].max()), "dimension": diagnostics.words(name), "subgroup": label, "metric": "average_effect", "n": there.height,
+            row = {"cut_off": str(members["as_of_date"].max()), "dimension": diagnostics.words(name), "subgroup": label, "metric": "average_effect_per_1000", "n": there.height,
                    "is_small": there.height < FEWEST_MEMBERS}
             orders = min(there.filter(pl.col("is_contacted") == side)["has_ordered"].sum() for side in (0, 1))
             if orders < diagnostics.FEWEST_OUTCOMES_IN_SUBGROUP:
@@ -109,5 +111,5 @@ def _subgroups(told: np.ndarray, members: pl.DataFrame) -> list[dict[str, Any]]:
             mean = float(told[chosen].mean())
             missed = there.select("customer_id", pl.Series("missed", told[chosen] - mean)).group_by("customer_id").agg(pl.col("missed").sum())["missed"].to_numpy()
             half = float(norm.ppf(0.975) * np.sqrt(np.sum(missed**2)) / there.height)
-            rows.append({**row, "value": mean, "lower": mean - half, "upper": mean + half, "reason": None})
+            rows.append({**row, "value": 1000 * mean, "lower": 1000 * (mean - half), "upper": 1000 * (mean + half), "reason": None})
     return rows

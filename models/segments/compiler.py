@@ -38,7 +38,8 @@ class _Builder:
     def attribute(self, item: AttributeCondition) -> str:
         spec = catalogue()["attributes"][item.attribute]
         if "needs" in spec:
-            self.joins[spec["needs"]] = f"LEFT JOIN scores.{spec['needs']} AS {spec['needs']} ON {spec['needs']}.customer_id = c.customer_id"
+            # `relation`: one row a customer of scores whose own key is another
+            self.joins[spec["needs"]] = f"LEFT JOIN {spec.get('relation', 'scores.' + spec['needs'])} AS {spec['needs']} ON {spec['needs']}.customer_id = c.customer_id"
         expression = f"({spec['expression']})"
         if item.operator == "is_known":
             return f"{expression} IS {'NOT ' if item.value else ''}NULL"

@@ -180,7 +180,9 @@ def test_a_model_of_other_features_is_known_as_one_that_cannot_score(scored):
     manifest = registry.read_manifest(place, "churn", registry.champion(place, "churn"))
     assert scoring.can_score("churn", manifest) and not scoring.can_score("churn", {**manifest, "inputs_fingerprint": "of before"})
     told = {row["field"]: row["value"] for row in registry.readable(manifest)}
-    assert told["horizon"] == "90 days" and told["orders: verdict"] and "cut-offs learned from" in told
+    uplift = registry.readable(registry.read_manifest(place, "uplift", registry.champion(place, "uplift")))
+    assert {"field": "window asked about", "value": "30 days"} in uplift, "the response window, not the churn window"
+    assert told["window asked about"] == "90 days" and told["orders: verdict"] and "cut-offs learned from" in told
 
 
 def test_a_score_is_explained_for_everybody_who_has_one_and_refused_with_the_reason_where_all_have_the_same(scored):

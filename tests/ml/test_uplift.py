@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ml import scoring
 from ml.estimators.uplift import GRID, doubly_robust_scores, effects, standardised_differences
+from ml.features import Calendar
 from ml.uplift import definition
 from ml.uplift.model import UpliftModel
 from ml.uplift.train import train
@@ -101,7 +103,7 @@ def test_a_model_is_restored_as_it_was():
     assert not model.is_fallback and again.score(frame).equals(model.score(frame)) and again.curve_frame().equals(model.curve_frame())
     scored = model.score(frame)
     assert scored.filter((pl.col("lower") > pl.col("score")) | (pl.col("score") > pl.col("upper"))).height == 0
-    assert model.verdict.endswith("points.") and set(definition.FEATURES) >= set(model.importance)
+    assert model.verdict.endswith("per 1,000 contacted.") and set(definition.FEATURES) >= set(model.importance)
 
 
 def test_the_qini_curve_equals_sums_by_hand():
@@ -140,7 +142,30 @@ def test_the_effect_within_groups_and_what_drift_is_measured_against_are_kept():
     groups = [row for row in model.diagnostics["model_subgroups"] if row["dimension"] == "days with an order in the last 365 days"]
     few = next(row for row in groups if row["subgroup"].startswith("1"))
     inside = (frame["purchase_days_365d_count"] < 2).to_numpy()
-    assert few["n"] == inside.sum() and few["lower"] < effect[inside].mean() < few["upper"]
+    assert few["n"] == inside.sum() and few["lower"] < 1000 * effect[inside].mean() < few["upper"]
     base, parts = model.contributions(frame)
     assert np.allclose(base + sum(parts.values()), model.contacted.log_odds(frame) - model.held_back.log_odds(frame))
     assert train(members(3, n=6_000, everybody_gain=0.1)[0]).contributions(frame) is None, "everybody has the average: nothing to explain"
+
+
+def test_measures_are_told_in_extra_orders_per_thousand_with_their_intervals():
+    """Told per customer with three digits, a Qini coefficient of 0.00097 read 0.001."""
+    model = train(members(2, n=4_000, active_gain=0.25)[0])
+    told = {row["metric"]: row for row in model.evaluations}
+    assert set(told) == {"average_effect_per_1000", "qini_per_1000", *(f"effect_at_top_{top}_per_1000" for top in (10, 20, 30))}
+    assert [told["average_effect_per_1000"][end] for end in ("value", "lower", "upper")] == pytest.approx([1000 * v for v in model.average])
+    gains = [1000 * (gain - by_lot) for _, gain, _, _, by_lot in model.curve]
+    assert told["qini_per_1000"]["value"] == pytest.approx(np.trapezoid(gains, GRID), rel=0.05), "the area between the curve and a random order"
+    assert f"Qini {told['qini_per_1000']['value']:.2f} ({told['qini_per_1000']['lower']:.2f} to {told['qini_per_1000']['upper']:.2f}, 95 % interval) extra orders per 1,000 customers" in model.verdict
+    found = scoring.backtest_frame(scoring.QUESTIONS["uplift"], model)
+    assert found["metric"].str.ends_with("_per_1000").all()
+    end = found.filter(dimension="share contacted", subgroup="1.00").row(0, named=True)
+    assert end["value"] == pytest.approx(told["average_effect_per_1000"]["value"]), "contacting everybody gains the average effect"
+
+
+def test_the_window_of_uplift_is_the_response_window_and_its_dates_those_of_the_campaigns():
+    customers = Calendar(date(2026, 3, 1), date(2024, 1, 1), 90, 90, (date(2025, 12, 1),), (date(2025, 3, 1),))
+    found = definition.over_response_window(customers, (30, (date(2025, 6, 1), date(2025, 9, 9))))
+    assert (found.horizon_days, found.cut_offs) == (30, (date(2025, 6, 1), date(2025, 9, 9))) and found.scoring_date == customers.scoring_date
+    assert definition.over_response_window(None, (30, ())) is None
+    assert scoring.QUESTIONS["uplift"].window(found) == "30 days" and scoring.QUESTIONS["clv"].window(customers).startswith("365 days")
