@@ -303,20 +303,22 @@ def _accept(con: duckdb.DuckDBPyConnection, contract: Contract, batch: BatchCont
     listed = ", ".join(quoted(c) for c in columns)
     versioned = "updated_at" in contract.by_name
     # a version met before under the same `updated_at` is the same fact delivered again, however old the batch
-    seen_before = "(h.updated_at IS NOT NULL AND NOT h.is_gone) OR h.is_latest" if versioned else "h.is_latest"
+    seen_before = "h.updated_at IS NOT NULL OR h.is_latest" if versioned else "h.is_latest"
     order = f"""(PARTITION BY {', '.join('l.' + quoted(k) for k in contract.key)}
-                 ORDER BY {f'{_VERSION_TIME} DESC NULLS LAST,' if versioned else ''} _batch_seq DESC, _is_tombstone DESC, _row_hash DESC)"""
+                 ORDER BY _is_tombstone, {f'{_VERSION_TIME} DESC NULLS LAST,' if versioned else ''} _batch_seq DESC, _row_hash DESC"""
+    whole = f"{order} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)"     # the same order, so that DuckDB sorts once
+    # whether a row is gone is a matter of batches alone: one that returned from an older copy lives, though the version that vanished was newer
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE history AS
-        SELECT {_key(contract, 'l')} AS row_key, _row_hash, {'updated_at,' if versioned else ''} _is_tombstone,
-               row_number() OVER {order} = 1 AS is_latest, first_value(_is_tombstone) OVER {order} AS is_gone
+        SELECT {_key(contract, 'l')} AS row_key, _row_hash, {'updated_at,' if versioned else ''} _is_tombstone, row_number() OVER {order}) = 1 AS is_latest,
+               max(_batch_seq * CAST(_is_tombstone AS INTEGER)) OVER {whole} > max(_batch_seq * CAST(NOT _is_tombstone AS INTEGER)) OVER {whole} AS is_gone
         FROM landing.{contract.entity} AS l WHERE _source = ?""", [batch.source])
-    before = con.execute("SELECT count(*) FROM history WHERE is_latest AND NOT _is_tombstone").fetchone()[0]
+    before = con.execute("SELECT count(*) FROM history WHERE is_latest AND NOT is_gone").fetchone()[0]
     con.execute(f"""
         INSERT INTO landing.{contract.entity} ({listed}, {', '.join(LINEAGE)})
         SELECT {', '.join('p.' + quoted(c) for c in columns)}, $source, $batch, $seq, $at, p._row_number, p._row_hash, p._custom, false
         FROM (SELECT DISTINCT ON (row_key, _row_hash) * FROM parsed WHERE len(reasons) = 0 ORDER BY row_key, _row_hash, _row_number) AS p
-        WHERE NOT EXISTS (SELECT 1 FROM history AS h WHERE h.row_key = p.row_key AND h._row_hash = p._row_hash AND NOT h._is_tombstone AND ({seen_before}))""",
+        WHERE NOT EXISTS (SELECT 1 FROM history AS h WHERE h.row_key = p.row_key AND h._row_hash = p._row_hash AND NOT h._is_tombstone AND NOT h.is_gone AND ({seen_before}))""",
         {"source": batch.source, "batch": batch.batch_id, "seq": batch.batch_seq, "at": batch.loaded_at})
     accepted = con.execute(f"SELECT count(*) FROM landing.{contract.entity} WHERE _batch_id = ? AND _source = ?", [batch.batch_id, batch.source]).fetchone()[0]
     deleted = 0
@@ -325,7 +327,7 @@ def _accept(con: duckdb.DuckDBPyConnection, contract: Contract, batch: BatchCont
             INSERT INTO landing.{contract.entity} ({listed}, {', '.join(LINEAGE)})
             SELECT {', '.join('l.' + quoted(c) for c in columns)}, l._source, $batch, $seq, $at, NULL, l._row_hash, l._custom, true
             FROM landing.{contract.entity} AS l
-            JOIN history AS h ON h.row_key = {_key(contract, 'l')} AND h._row_hash = l._row_hash AND h.is_latest AND NOT h._is_tombstone
+            JOIN history AS h ON h.row_key = {_key(contract, 'l')} AND h._row_hash = l._row_hash AND h.is_latest AND NOT h.is_gone
             WHERE l._source = $source AND NOT l._is_tombstone AND l._batch_seq < $seq
               AND {_key(contract, 'l')} NOT IN (SELECT row_key FROM parsed)
             QUALIFY row_number() OVER (PARTITION BY h.row_key ORDER BY l._batch_seq DESC) = 1""",

@@ -2,11 +2,14 @@
     Changes of deals under the names of the deal's own columns. Where a source logs no change of a field at all, differences between the
     landed versions of a deal stand in for them, dated by the later version. Where the last logged value is not the value the deal has
     now, the missing change is added at the deal's last update, so that history ends where the deal stands.
+    Whether a deal is won or lost in its own word (`is_won`, `is_lost`) is compared where no change of stage is logged, from "no" before the
+    first version on; it dates from the closing time that the version gives, else from the version.
 #}
 {%- set tracked = {
     'stage': 'stage', 'pipeline': 'pipeline', 'amount': 'cast(amount as varchar)', 'currency': 'currency',
     'probability': 'cast(probability as varchar)', 'forecast_category': 'forecast_category',
     'expected_close_date': 'cast(expected_close_date as varchar)', 'owner_id': 'owner_id'} -%}
+{%- set closings = ['is_won', 'is_lost'] -%}
 with deals as (
     select * from {{ ref('int_deals__resolved') }} where not is_test
 ),
@@ -64,7 +67,10 @@ versions as (
         probability,
         forecast_category,
         expected_close_date,
-        _source || ':' || owner_id as owner_id
+        _source || ':' || owner_id as owner_id,
+        closed_at,
+        coalesce(is_won, false) as is_won,
+        coalesce(is_lost, false) as is_lost
     from {{ source('landing', 'deals') }}
     where not coalesce(_is_tombstone, false) and (updated_at is null or updated_at <= {{ setting('as_of') }})
 ),
@@ -82,7 +88,14 @@ compared_versions as (
 
 version_values as (
     {% for field, expression in tracked.items() -%}
-    select deal_id, _source, versioned_at, '{{ field }}' as field, {{ expression }} as field_value
+    select deal_id, _source, versioned_at, versioned_at as stated_at, '{{ field }}' as field, '{{ field }}' as logged_by, {{ expression }} as field_value
+    from compared_versions
+    union all
+    {% endfor %}
+    {%- for field in closings -%}
+    select
+        deal_id, _source, versioned_at, case when {{ field }} then coalesce(least(closed_at, versioned_at), versioned_at) else versioned_at end,
+        '{{ field }}', 'stage', cast({{ field }} as varchar)
     from compared_versions
     {% if not loop.last %}union all
     {% endif %}
@@ -92,7 +105,8 @@ version_values as (
 version_steps as (
     select
         *,
-        lag(field_value) over (partition by deal_id, field order by versioned_at) as former_value,
+        lag(field_value, 1, case when field <> logged_by then 'false' end) over (partition by deal_id, field order by versioned_at) as former_value,
+        lag(versioned_at) over (partition by deal_id, field order by versioned_at) as former_versioned_at,
         row_number() over (partition by deal_id, field order by versioned_at) as version
     from version_values
 ),
@@ -104,16 +118,16 @@ observed as (
         version_steps.field,
         version_steps.former_value as old_value,
         version_steps.field_value as new_value,
-        version_steps.versioned_at as changed_at,
+        greatest(version_steps.stated_at, coalesce(version_steps.former_versioned_at, version_steps.stated_at)) as changed_at,
         0 as sequence,
         cast(null as varchar) as changed_by,
         'observed' as origin,
         version_steps._source
     from version_steps
     inner join deals on deals.deal_id = version_steps.deal_id
-    left join logging_sources on logging_sources._source = version_steps._source and logging_sources.field = version_steps.field
+    left join logging_sources on logging_sources._source = version_steps._source and logging_sources.field = version_steps.logged_by
     where
-        version_steps.version > 1
+        (version_steps.version > 1 or version_steps.field <> version_steps.logged_by)
         and version_steps.field_value is distinct from version_steps.former_value
         and logging_sources.field is null
 ),

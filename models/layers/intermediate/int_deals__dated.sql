@@ -4,6 +4,7 @@
     field of which a change says nothing.
 #}
 {%- set fields = ['stage', 'pipeline', 'amount', 'currency', 'probability', 'forecast_category', 'expected_close_date', 'owner_id'] -%}
+{%- set closings = ['is_won', 'is_lost'] -%}
 with deals as (
     select * from {{ ref('int_deals__resolved') }} where not is_test
 ),
@@ -11,7 +12,7 @@ with deals as (
 changes as (
     select *, row_number() over (partition by deal_id, field order by change_number) as field_change_number
     from {{ ref('int_deal_changes__logged') }}
-    where field in ({% for field in fields %}'{{ field }}'{{ ', ' if not loop.last }}{% endfor %})
+    where field in ({% for field in fields + closings %}'{{ field }}'{{ ', ' if not loop.last }}{% endfor %})
 ),
 
 former as (
@@ -33,6 +34,9 @@ statements as (
         {%- for field in fields %},
         coalesce(former.{{ field }}, cast(deals.{{ field }} as varchar), chr(0)) as {{ field }}
         {%- endfor %}
+        {%- for field in closings %},
+        'false' as {{ field }}
+        {%- endfor %}
     from deals
     left join former on former.deal_id = deals.deal_id
     union all
@@ -40,7 +44,7 @@ statements as (
         deal_id,
         changed_at,
         change_number
-        {%- for field in fields %},
+        {%- for field in fields + closings %},
         case when field = '{{ field }}' then coalesce(new_value, chr(0)) end
         {%- endfor %}
     from changes
@@ -50,7 +54,7 @@ statements as (
         deals.deal_id,
         deals.closed_at,
         1000000000
-        {%- for field in fields %},
+        {%- for field in fields + closings %},
         null
         {%- endfor %}
     from deals
@@ -74,7 +78,7 @@ carried as (
         deal_id,
         valid_from,
         lead(valid_from) over (partition by deal_id order by position_in_deal) as next_from
-        {%- for field in fields %},
+        {%- for field in fields + closings %},
         nullif({{ last_known(field, 'deal_id', 'position_in_deal') }}, chr(0)) as {{ field }}
         {%- endfor %}
     from ordered
@@ -117,13 +121,15 @@ select
     bounded.forecast_category,
     {{ try_cast_to('bounded.expected_close_date', 'date') }} as expected_close_date,
     bounded.owner_id,
-    -- how the deal stands is its own word; before that, what its stage meant, and its closing
+    -- how the deal stands is its own word; before that, what it said then, what its stage meant, and its closing
     case
         when bounded.is_last then bounded.is_finally_won
+        when bounded.is_won = 'true' or bounded.is_lost = 'true' then bounded.is_won = 'true'
         else coalesce(stages.is_won, false) or coalesce(bounded.is_finally_won and bounded.valid_from >= bounded.closed_at, false)
     end as is_won,
     case
         when bounded.is_last then bounded.is_finally_lost
+        when bounded.is_won = 'true' or bounded.is_lost = 'true' then bounded.is_lost = 'true'
         else coalesce(stages.is_lost, false) or coalesce(bounded.is_finally_lost and bounded.valid_from >= bounded.closed_at, false)
     end as is_lost,
     bounded._source

@@ -20,7 +20,7 @@ with versions as (
         acquisition_channel,
         _source || ':' || owner_id as owner_id,
         created_at,
-        coalesce(updated_at, _loaded_at) as versioned_at,
+        coalesce({{ version_time() }}, _loaded_at) as versioned_at,
         _batch_seq,
         _row_hash
     from {{ source('landing', 'contacts') }}
@@ -43,7 +43,7 @@ with versions as (
         null,
         _source || ':' || owner_id,
         created_at,
-        coalesce(updated_at, _loaded_at),
+        coalesce({{ version_time() }}, _loaded_at),
         _batch_seq,
         _row_hash
     from {{ source('landing', 'companies') }}
@@ -53,24 +53,16 @@ with versions as (
 numbered as (
     select
         *,
-        row_number() over (partition by record_type, record_id order by versioned_at, _batch_seq, _row_hash) as version
+        row_number() over (partition by record_type, record_id order by versioned_at, _batch_seq, _row_hash) as version,
+        first_value(versioned_at) over (partition by record_type, record_id order by versioned_at, _batch_seq, _row_hash) as first_versioned_at,
+        lead(versioned_at) over (partition by record_type, record_id order by versioned_at, _batch_seq, _row_hash) as valid_to
     from versions
-),
-
-started as (
-    select
-        *,
-        case when version = 1 then least(created_at, versioned_at) else versioned_at end as valid_from
-    from numbered
-),
-
-bounded as (
-    select *, lead(valid_from) over (partition by record_type, record_id order by version) as valid_to
-    from started
 )
 
 select
     record_type, record_id, company_id, name, domain, industry, employee_count, annual_revenue, country_code, region, city, language,
-    lifecycle_stage, acquisition_channel, owner_id, version, valid_from, valid_to
-from bounded
-where valid_to is null or valid_to > valid_from
+    lifecycle_stage, acquisition_channel, owner_id, version,
+    case when versioned_at = first_versioned_at then least(created_at, versioned_at) else versioned_at end as valid_from,
+    valid_to
+from numbered
+where valid_to is null or valid_to > versioned_at

@@ -12,3 +12,5 @@ select
 from {{ ref('int_deal_changes__logged') }} as changes
 inner join {{ ref('fct_deals') }} as deals on deals.deal_id = changes.deal_id
 where changes.origin in ('source', 'observed')
+    -- that a deal was called won or lost, and no longer, is in `deals_history`
+    and changes.field not in ('is_won', 'is_lost')

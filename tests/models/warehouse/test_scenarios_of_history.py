@@ -1,0 +1,154 @@
+"""What becomes of rows whose story is not straight: opened again, gone and back, told late, told twice, told of the wrong day. Worked by hand."""
+
+import random
+from datetime import datetime
+from decimal import Decimal as D
+
+import pytest
+
+from models import invariants
+from models.engines import movements
+
+SELECTED = ["+fct_deals", "+deals_history", "+fct_deal_stage_visits", "+customers_history", "+dim_customers", "+subscriptions_history", "+fct_subscription_terms", "+fct_exchange_rates"]
+STAGES = [{"pipeline": "Sales", "stage": stage, "position": n, "is_won": stage == "Won", "is_lost": stage == "Lost", "_source": source}
+          for source in ("crm", "erp") for n, stage in enumerate(("New", "Won", "Lost"), 1)]
+DEAL = {"pipeline": "Sales", "amount": 10, "currency": "EUR", "contact_id": "A", "created_at": "2026-01-10"}
+ERP = {"_source": "erp", "deal_id": "again"}       # a source that logs no change: its versions are compared
+SHOP = {**DEAL, "_source": "shop", "deal_id": "again", "pipeline": None, "stage": None, "contact_id": None}      # one without stages: the deal alone says how it stands
+TERM = {"currency": "EUR", "interval": "month", "started_at": "2026-03-10"}
+
+
+def _stage(old: str, new: str, at: str, n: int) -> dict:
+    return {"deal_id": "again", "field": "stage", "old_value": old, "new_value": new, "changed_at": at, "sequence": n}
+
+
+def _contact(name: str, country: str, updated: str, batch: int = 1) -> dict:
+    return {"contact_id": name, "email": f"{name}@{name}.example".lower(), "country_code": country, "created_at": "2026-01-01", "updated_at": updated, "_batch": batch}
+
+
+def _late(updated: str, batch: int, amount: int) -> tuple[dict, dict]:
+    """A version of a deal and of a subscription of the source that logs nothing."""
+    return ({**DEAL, "_source": "erp", "deal_id": "late", "stage": "New", "amount": amount, "updated_at": updated, "_batch": batch},
+            {**TERM, "_source": "erp", "subscription_id": "late", "amount": amount, "updated_at": updated, "_batch": batch})
+
+
+LATE = [_late("2026-04-01", 1, 10), _late("2026-06-01", 1, 30), _late("2026-05-01", 2, 20)]
+TIED = [{**DEAL, "_source": "erp", "deal_id": f"tied in {kind}", "stage": "New", "amount": amount, "updated_at": "2026-05-01", "_batch": batch}
+        for kind, batches in (("one batch", (1, 1)), ("two batches", (1, 2))) for amount, batch in zip((11, 12), batches, strict=True)]
+BACK = [{**DEAL, "deal_id": "back", "stage": "New", "updated_at": "2026-02-01"}]
+STORY = {
+    "pipeline_stages": STAGES,
+    "contacts": [_contact("A", "DE", "2026-01-01"), _contact("Late", "DE", "2026-03-01"), _contact("Late", "FR", "2026-06-01"), _contact("Late", "IT", "2026-04-15", 2),
+                 _contact("One", "PT", "2026-05-01"), _contact("One", "ES", "2026-05-01"), _contact("Two", "PT", "2026-05-01"), _contact("Two", "ES", "2026-05-01", 2)],
+    "deals": [
+        {**DEAL, "deal_id": "again", "stage": "Lost", "is_won": False, "is_lost": True, "closed_at": "2026-04-01", "updated_at": "2026-04-01", "_batch": 2},
+        {**DEAL, "deal_id": "again", "stage": "Won", "is_won": True, "closed_at": "2026-02-01", "updated_at": "2026-02-01"},
+        {**DEAL, **ERP, "stage": "New", "updated_at": "2026-01-10"}, {**DEAL, **ERP, "stage": "Won", "closed_at": "2026-02-01", "updated_at": "2026-02-01"},
+        {**DEAL, **ERP, "stage": "New", "updated_at": "2026-03-01", "_batch": 2}, {**DEAL, **ERP, "stage": "Lost", "closed_at": "2026-04-01", "updated_at": "2026-04-01", "_batch": 3},
+        {**SHOP, "updated_at": "2026-01-10"}, {**SHOP, "is_won": True, "closed_at": "2026-02-01", "updated_at": "2026-02-01"},
+        {**SHOP, "is_won": False, "updated_at": "2026-03-01", "_batch": 2}, {**SHOP, "is_lost": True, "closed_at": "2026-04-01", "updated_at": "2026-04-01", "_batch": 3},
+        *(deal for deal, _ in LATE), *TIED, *BACK],
+    "deal_changes": [_stage("New", "Won", "2026-02-01", 1), _stage("Won", "New", "2026-03-01", 2), _stage("New", "Lost", "2026-04-01", 3)],
+    "subscriptions": [
+        {**TERM, "subscription_id": "moved", "contact_id": "A", "amount": 100, "ended_at": "2026-08-20"},
+        {**TERM, "subscription_id": "never", "contact_id": "Late", "amount": 77, "ended_at": "2026-02-10"},
+        {**TERM, "_source": "erp", "subscription_id": "tied", "amount": 40, "updated_at": "2026-05-01"}, {**TERM, "_source": "erp", "subscription_id": "tied", "amount": 41, "updated_at": "2026-05-01", "_batch": 2},
+        *(subscription for _, subscription in LATE)],
+    "subscription_changes": [
+        {"subscription_id": "moved", "changed_at": at, "amount": amount, "_batch": batch} for at, amount, batch in (
+            ("2026-02-01", 90, 1), ("2026-05-05 08:00", 120, 1), ("2026-05-05 12:00", 80, 1), ("2026-05-05 16:00", 110, 1),
+            ("2026-06-15", 130, 1), ("2026-06-15", 140, 2), ("2026-09-01", 500, 1))],
+}
+
+
+def _land(made, rows: dict[str, list[dict]]) -> None:
+    made.land(rows)
+    gone = {"deals": BACK, "contacts": [rows["contacts"][[r["contact_id"] for r in rows["contacts"]].index("A")]]}
+    made.land(gone, shift=1, tombstone=True)
+    made.land(gone, shift=2)
+
+
+@pytest.fixture(scope="module")
+def told(new_warehouse, company):
+    made = new_warehouse({**company, "gaps": []})
+    _land(made, STORY)
+    made.build(*SELECTED)
+    return made
+
+
+WON_AND_LOST = [(datetime(2026, 1, 10), datetime(2026, 2, 1), False, False, True), (datetime(2026, 2, 1), datetime(2026, 3, 1), True, False, False),
+                (datetime(2026, 3, 1), datetime(2026, 4, 1), False, False, True), (datetime(2026, 4, 1), None, False, True, False)]
+
+
+@pytest.mark.parametrize("source", ["crm", "erp", "shop"])
+def test_a_deal_won_then_opened_again_then_lost_is_lost_and_its_history_says_what_was_reported_each_day(told, source):
+    deal = f"{source}:again"
+    assert told.rows("SELECT is_won, is_lost, is_open, closed_at, cycle_days FROM marts.fct_deals WHERE deal_id = ?", deal) == [(False, True, False, datetime(2026, 4, 1), 81.0)]
+    assert told.rows("SELECT valid_from, valid_to, is_won, is_lost, is_open FROM marts.deals_history WHERE deal_id = ? ORDER BY 1", deal) == WON_AND_LOST
+
+
+@pytest.mark.parametrize("source", ["crm", "erp"])
+def test_a_deal_opened_again_visits_its_stage_twice(told, source):
+    visits = told.rows("SELECT stage, visit_number, stage_visit_number, entered_at, exited_at FROM marts.fct_deal_stage_visits WHERE deal_id = ? ORDER BY 2", f"{source}:again")
+    assert visits == [("New", 1, 1, datetime(2026, 1, 10), datetime(2026, 2, 1)), ("Won", 2, 1, datetime(2026, 2, 1), datetime(2026, 3, 1)),
+                      ("New", 3, 2, datetime(2026, 3, 1), datetime(2026, 4, 1)), ("Lost", 4, 1, datetime(2026, 4, 1), datetime(2026, 4, 1))]
+
+
+def test_a_row_that_vanished_from_an_extract_and_returned_is_current_with_one_unbroken_history(told):
+    assert told.rows("SELECT is_open FROM marts.fct_deals WHERE deal_id = 'crm:back'") == [(True,)]
+    assert told.rows("SELECT valid_from, valid_to FROM marts.deals_history WHERE deal_id = 'crm:back'") == [(datetime(2026, 1, 10), None)]
+    assert told.rows("SELECT valid_from, valid_to, country_code FROM marts.customers_history WHERE customer_id = ?", told.customer("A")) == [(datetime(2026, 1, 1), None, "DE")]
+
+
+def test_an_older_version_that_arrives_late_takes_its_place_in_history_and_the_newest_stays_current(told):
+    assert told.column("SELECT country_code FROM marts.dim_customers WHERE customer_id = ?", told.customer("Late")) == ["FR"]
+    assert told.rows("SELECT valid_from, valid_to, country_code FROM marts.customers_history WHERE customer_id = ? ORDER BY 1", told.customer("Late")) == [
+        (datetime(2026, 1, 1), datetime(2026, 4, 15), "DE"), (datetime(2026, 4, 15), datetime(2026, 6, 1), "IT"), (datetime(2026, 6, 1), None, "FR")]
+    assert told.column("SELECT amount FROM marts.fct_deals WHERE deal_id = 'erp:late'") == [D(30)]
+    assert told.rows("SELECT valid_from, valid_to, amount FROM marts.deals_history WHERE deal_id = 'erp:late' ORDER BY 1") == [
+        (datetime(2026, 1, 10), datetime(2026, 5, 1), D(10)), (datetime(2026, 5, 1), datetime(2026, 6, 1), D(20)), (datetime(2026, 6, 1), None, D(30))]
+    assert told.rows("SELECT valid_from, valid_to, amount FROM marts.subscriptions_history WHERE subscription_id = 'erp:late' ORDER BY 1") == [
+        (datetime(2026, 3, 10), datetime(2026, 5, 1), D(10)), (datetime(2026, 5, 1), datetime(2026, 6, 1), D(20)), (datetime(2026, 6, 1), None, D(30))]
+
+
+def test_of_two_versions_of_one_time_the_later_batch_holds_and_history_ends_where_the_row_stands(told):
+    assert told.column("SELECT country_code FROM marts.dim_customers WHERE customer_id = ?", told.customer("Two")) == ["ES"]
+    assert told.column("SELECT amount FROM marts.fct_deals WHERE deal_id = 'erp:tied in two batches'") == [D(12)]
+    for contact in ("One", "Two"):
+        assert told.rows("SELECT country_code, valid_to FROM marts.customers_history WHERE customer_id = ?", told.customer(contact)) == told.rows(
+            "SELECT country_code, NULL FROM marts.dim_customers WHERE customer_id = ?", told.customer(contact))
+    assert told.rows("SELECT h.deal_id, h.valid_from, h.valid_to FROM marts.deals_history AS h JOIN marts.fct_deals AS d USING (deal_id, amount) WHERE starts_with(deal_id, 'erp:tied') ORDER BY 1") == [
+        (f"erp:tied in {kind}", datetime(2026, 1, 10), None) for kind in ("one batch", "two batches")]
+    assert told.rows("SELECT valid_from, valid_to, amount FROM marts.subscriptions_history WHERE subscription_id = 'erp:tied'") == [(datetime(2026, 3, 10), None, D(41))]
+
+
+def test_changes_before_the_start_after_the_end_and_several_on_one_day_leave_one_term_at_a_time(told):
+    assert told.rows("SELECT valid_from, valid_to, mrr_amount FROM marts.fct_subscription_terms WHERE subscription_id = 'crm:moved' ORDER BY 1") == [
+        (datetime(2026, 3, 10), datetime(2026, 5, 5, 8), D(90)), (datetime(2026, 5, 5, 8), datetime(2026, 5, 5, 12), D(120)), (datetime(2026, 5, 5, 12), datetime(2026, 5, 5, 16), D(80)),
+        (datetime(2026, 5, 5, 16), datetime(2026, 6, 15), D(110)), (datetime(2026, 6, 15), datetime(2026, 8, 20), D(140))]
+    assert told.column("SELECT count(*) FROM marts.fct_subscription_terms WHERE subscription_id = 'crm:never'") == [0]
+
+
+def test_their_movements_close_and_no_recurring_revenue_is_negative_or_counted_twice(told):
+    with told.open() as con:
+        spec = invariants.movement_spec(con)
+        con.execute("CREATE SCHEMA IF NOT EXISTS metrics")
+        movements.build_table(con, spec)
+        assert [movements.broken_identities_query(spec, grain=grain).run(con).height for grain in movements.TABLE_GRAINS] == [0, 0, 0, 0]
+    months = told.rows("""SELECT month(period_start), opening_mrr, "new", expansion, contraction, churn, closing_mrr FROM metrics.mtr_revenue_movements
+                          WHERE period_grain = 'month' AND customer_id = ? AND (opening_mrr <> closing_mrr OR "new" <> 0) ORDER BY 1""", told.customer("A"))
+    assert months == [(3, 0, 90, 0, 0, 0, 90), (5, 90, 0, 60, 40, 0, 110), (6, 110, 0, 30, 0, 0, 140), (8, 140, 0, 0, 0, 140, 0)]
+    assert told.column("SELECT min(least(opening_mrr, closing_mrr)) FROM metrics.mtr_revenue_movements") == [0]
+    assert told.column("SELECT count(*) FROM metrics.mtr_revenue_movements WHERE customer_id = ?", told.customer("Late")) == [0]
+
+
+def test_the_order_of_rows_within_their_batches_decides_nothing(told):
+    expected = told.fingerprints()
+    shuffled = {entity: random.Random(7).sample(rows, len(rows))[::-1] for entity, rows in STORY.items()}
+    shuffled["deals"].sort(key=lambda row: -row["amount"])      # the two tied rows of one batch change places
+    with told.open() as con:
+        for entity in STORY:
+            con.execute(f"DELETE FROM landing.{entity}")
+    _land(told, shuffled)
+    told.build(*SELECTED)
+    assert {table: content for table, content in told.fingerprints().items() if expected[table] != content} == {}
