@@ -106,8 +106,11 @@ def banded(column: pl.Series) -> pl.Series:
         edges, texts = [2, 5], ["1: 0 or 1", "2: 2 to 4", "3: 5 and more"]
     else:
         known = value.drop_nulls().drop_nans()
-        edges = sorted({float(known.quantile(q)) for q in (1 / 3, 2 / 3)}) if known.len() else []
-        texts = [f"{number + 1}: {text}" for number, text in enumerate(("lowest third", "middle third", "highest third")[: len(edges) + 1])]
+        # where many are equal (nothing spent) there are no thirds: an edge at the lowest value has nobody below it
+        above = known.filter(known > known.min()) if known.len() else known
+        edges = sorted({float(known.quantile(q)) for q in (1 / 3, 2 / 3)} - {float(known.min())} or {float(above.min())}) if above.len() else []
+        texts = (["1: lowest third", "2: middle third", "3: highest third"] if len(edges) == 2 else
+                 [f"1: under {edges[0]:,.4g}", f"2: {edges[0]:,.4g} and more"] if edges else ["1: all alike"])  # fmt: skip
     number = np.searchsorted(np.asarray(edges, dtype=float), value.fill_null(np.nan).to_numpy(), side="right")
     text = [texts[i] for i in range(len(texts))]
     known = value.is_not_null() & value.is_not_nan()

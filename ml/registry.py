@@ -119,21 +119,16 @@ def spoken(verdicts: dict[str, str]) -> str:
     return " ".join(f"{part[:1].upper()}{part[1:].replace('_', ' ')}: {text}" if part else text for part, text in verdicts.items())
 
 
-def window(manifest: dict[str, Any]) -> str:
-    """How far ahead a kept model is asked, in words."""
-    return manifest.get("window") or f"{manifest['horizon_days']} days"
-
-
 def readable(manifest: dict[str, Any]) -> list[dict[str, str]]:
     """A manifest as fields and values in plain words: what scores, why, on what it rests; fingerprints last."""
-    told = {"model": manifest["model_id"], "question": manifest["question"], "trained on data up to": manifest["trained_on"], "window asked about": window(manifest)}
+    told = {"model": manifest["model_id"], "question": manifest["question"], "trained on data up to": manifest["trained_on"], "window asked about": manifest.get("window") or "not kept"}
     for name, part in manifest["parts"].items():
         strength = sum(part["importance"].values())
         counts = [f"{feature.replace('_', ' ')} {100 * value / strength:.0f} %" for feature, value in sorted(part["importance"].items(), key=lambda item: -item[1])[:8]] if strength > 0 else []
         label = name.replace("_", " ")
         told |= {
-            f"{label}: shown": "a simple rule, labelled" if part["is_fallback"] else f"the model ({part['candidate'].replace('_', ' ')})", f"{label}: verdict": part["verdict"],
-            f"{label}: rows learned from": f"{part['training_rows']:,}", f"{label}: what moves the score most": ", ".join(counts) or "nothing was learned",
+            f"{label}: shown": "a simple rule or the average, labelled" if part["is_fallback"] else f"the model ({part['candidate'].replace('_', ' ')})", f"{label}: verdict": part["verdict"],
+            f"{label}: rows learned from": f"{part['training_rows']:,}", f"{label}: what moves the score most": ", ".join(counts) or "nothing: nothing was learned, or everybody has the same score",
             f"{label}: warnings": "; ".join(part["warnings"]) or "none",
         }  # fmt: skip
     cut_offs = manifest["cut_offs"]

@@ -37,7 +37,7 @@ def body() -> None:
     if found["is_published"]:
         text.notice("success", f"Published. {found['verdict']}")
     else:
-        text.notice("warning", f"Not published: a simple rule is shown instead, labelled as such, or nothing. {found['verdict']}")
+        text.notice("warning", f"Not published: a simple rule or the average is shown instead, labelled as such, or nothing. {found['verdict']}")
     card = queries.model_card(model)
     if card:
         text.line(card["question"])

@@ -123,7 +123,7 @@ def card_fields(card: dict[str, Any]) -> pl.DataFrame:
     """A card as rows of field and value, in plain words."""
     parts = card.get("parts") or {}
     told = {
-        "Model": card["model_id"], "Trained on data up to": str(card["trained_on"]), "Window asked about": card.get("window") or f"{card.get('horizon_days')} days", "Cut-offs learned from": ", ".join(card.get("cut_offs") or []),
+        "Model": card["model_id"], "Trained on data up to": str(card["trained_on"]), "Window asked about": card.get("window") or "not kept", "Cut-offs learned from": ", ".join(card.get("cut_offs") or []),
         "Method": "; ".join(f"{name}: {part['candidate'].replace('_', ' ')} ({part['training_rows']:,} rows)" for name, part in parts.items()),
         "Fields used": ", ".join(card.get("inputs") or []), "Fingerprint of the data": card.get("data_fingerprint") or "not kept", "Fingerprint of the artefact": str(card.get("sha256", ""))[:16],
         "Warnings": "; ".join(text for part in parts.values() for text in part.get("warnings") or []) or "none",

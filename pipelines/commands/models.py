@@ -93,7 +93,7 @@ def _frame(rows: list[dict[str, Any]]) -> Any:
     from ml import registry
     return pl.DataFrame([{
         "model": m["model"], "model_id": m["model_id"], "trained_on": m["trained_on"], "is_champion": m["is_champion"],
-        "published": ", ".join(kind for kind, part in m["parts"].items() if not part["is_fallback"]) or "nothing: a simple rule is shown",
+        "published": ", ".join(kind for kind, part in m["parts"].items() if not part["is_fallback"]) or "nothing: a simple rule or the average is shown",
         "verdict": registry.spoken({kind if len(m["parts"]) > 1 else "": part["verdict"] for kind, part in m["parts"].items()}),
     } for m in rows], schema={"model": pl.String, "model_id": pl.String, "trained_on": pl.String, "is_champion": pl.Boolean, "published": pl.String, "verdict": pl.String})
 

@@ -33,3 +33,4 @@ def test_the_card_names_the_window_that_was_used():
     card = {"model_id": "uplift-1", "trained_on": date(2026, 1, 1), "window": "30 days", "horizon_days": 30}
     told = dict(queries.card_fields(card).iter_rows())
     assert told["Window asked about"] == "30 days" and "Horizon" not in told
+    assert dict(queries.card_fields({"model_id": "clv-1", "trained_on": date(2026, 1, 1), "horizon_days": 90}).iter_rows())["Window asked about"] == "not kept", "90 days is the calendar's, a year is asked about"
