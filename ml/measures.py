@@ -172,8 +172,9 @@ def reliability_table(outcome, probability, bins: int = BINS, level: float = 0.9
         "n": n,
         "mean_predicted": predicted / n,
         "observed_rate": rate,
-        "lower": centre - half,
-        "upper": centre + half,
+        # exactly 0 and 1 where nothing or everything happened: in floating point the end fell short of the rate
+        "lower": np.where(observed == 0, 0.0, centre - half),
+        "upper": np.where(observed == n, 1.0, centre + half),
     })  # fmt: skip
 
 

@@ -219,7 +219,7 @@ def evaluation_frame(question: Question, model: Any) -> pl.DataFrame:
 
 # What the numbers of a backtest are.
 UNITS = {
-    "probability": "chances and shares run from 0 to 1; biases are predicted over actual, less 1", "value": "shares run from 0 to 1; biases and errors are parts of the actual total: 0.1 is ten per cent; measures that end in _365d are of the value of a year, the others of that of one churn window",
+    "probability": "chances and shares run from 0 to 1; calibration_gap is predicted less observed; biases are predicted over actual, less 1", "value": "shares run from 0 to 1; biases and errors are parts of the actual total: 0.1 is ten per cent; measures that end in _365d are of the value of a year, the others of that of one churn window",
     "days": "concordance and chances run from 0 to 1", "effect": "measures per 1000 are extra orders within the response window: effects from 1,000 customers contacted; Qini and gains from 1,000 customers of whom the share is contacted",
 }
 BACKTEST = {"part": pl.String, "candidate": pl.String, "cut_off": pl.Date, "dimension": pl.String, "subgroup": pl.String, "metric": pl.String, "value": pl.Float64, "lower": pl.Float64, "upper": pl.Float64,

@@ -92,6 +92,13 @@ def test_biases_worked_by_hand():
     assert ev.decile_table([0, 0], [1, 1])["bias"].to_list() == [None]
 
 
+@pytest.mark.parametrize("happens", [0.0, 1.0])
+def test_the_interval_of_an_observed_rate_holds_the_rate_where_nothing_or_everything_happened(happens):
+    for rows in range(1, 200):
+        (row,) = ev.reliability_table(np.full(rows, happens), np.full(rows, 0.3)).iter_rows(named=True)
+        assert row["lower"] <= row["observed_rate"] <= row["upper"] and happens in (row["lower"], row["upper"])
+
+
 def test_calibration_error_and_reliability_worked_by_hand():
     probability = np.repeat([0.1, 0.3, 0.8, 0.9], 5)
     outcome = np.array([0, 0, 0, 0, 1] + [0, 0, 0, 1, 1] + [1, 1, 1, 1, 0] + [1, 1, 1, 1, 1])
