@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ FORMAT_VERSION = 1
 SERVED_SCHEMAS = ("marts", "metrics", "features", "scores", "segments", "identity", "ops", "meta")
 UNSERVED_TABLES = ("identity.sightings", "identity.runs", "identity.review_model")   # memory of the engine between runs, which answers no question
 QUERY_SECONDS = 60           # a query on a page or the command line that runs longer is almost always a missing join condition
+GO_BACK = "Go back to an earlier one (`rapport snapshot list`, `rapport snapshot rollback ID`), or build anew with `rapport run`."
 _held: dict[Path, tuple[int, Any]] = {}
 _held_guard = threading.Lock()
 
@@ -154,7 +155,9 @@ def writing(home: Home, wait_seconds: float = 0.0) -> Iterator[duckdb.DuckDBPyCo
         try:
             con = _connect(str(home.warehouse), memory_limit=home.memory_limit, temporary=home.temporary)
         except duckdb.IOException as error:
-            raise RapportError("the warehouse file cannot be opened", file=str(home.warehouse), remedy=f"DuckDB says: {str(error).splitlines()[0]}") from None
+            told = str(error).splitlines()[0]
+            again = " Move it and the `.wal` beside it away and run again: every batch that was read is still in `landing`." if "orrupt" in told else ""
+            raise RapportError("the warehouse file cannot be opened", file=str(home.warehouse), remedy=f"DuckDB says: {told}{again}") from None
         try:
             yield con
         finally:
@@ -198,27 +201,62 @@ def _digest(path: Path) -> str:
 
 def read_snapshot(home: Home, snapshot_id: str) -> Snapshot:
     """The manifest of one snapshot."""
-    file = _manifest(home, snapshot_id)
-    if not file.exists():
+    found = _manifest_of(_manifest(home, snapshot_id))
+    if found is None:
+        if _manifest(home, snapshot_id).exists():
+            raise RapportError(f"the description of snapshot {snapshot_id} is damaged", file=str(_manifest(home, snapshot_id)), remedy=GO_BACK)
         known = ", ".join(s.id for s in list_snapshots(home)[:5]) or "none"
         raise UsageError(f"there is no snapshot {snapshot_id!r}", remedy=f"Known: {known}. See `rapport snapshot list`.")
-    return Snapshot(**json.loads(file.read_text(encoding="utf-8")))
+    pointed = _pointed(home)
+    if pointed is not None and pointed > snapshot_id == current_id(home):
+        return replace(found, warnings=[f"snapshot {pointed} is damaged; this is the one before it, until the next run", *found.warnings])
+    return found
+
+
+def _manifest_of(file: Path) -> Snapshot | None:
+    try:
+        return Snapshot(**json.loads(file.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):      # no JSON, or none of ours
+        return None
 
 
 def list_snapshots(home: Home) -> list[Snapshot]:
-    """Every published snapshot, newest first."""
+    """Every published snapshot whose description can be read, newest first."""
     if not home.serving.exists():
         return []
-    found = [Snapshot(**json.loads(f.read_text(encoding="utf-8"))) for f in home.serving.glob("*.json")]
-    return sorted((s for s in found if _file(home, s.id).exists()), key=lambda s: s.id, reverse=True)
+    found = [_manifest_of(f) for f in home.serving.glob("*.json")]
+    return sorted((s for s in found if s is not None and _file(home, s.id).exists()), key=lambda s: s.id, reverse=True)
+
+
+def _pointed(home: Home) -> str | None:
+    try:
+        return _pointer(home).read_text(encoding="utf-8", errors="replace").strip() or None
+    except FileNotFoundError:
+        return None
 
 
 def current_id(home: Home) -> str | None:
-    """Id of the snapshot that readers are given now; None before the first publish."""
-    try:
-        return _pointer(home).read_text(encoding="utf-8").strip() or None
-    except FileNotFoundError:
-        return None
+    """Id of the snapshot that readers are given now; None before the first publish.
+
+    It is the one that was published last or gone back to, or, where the disk has lost that one's description, some of its
+    bytes or its end, the newest before it that has all three. That is what can be seen without reading the file: its hash is
+    compared by `is_whole` (`rapport doctor`, a rollback, the next run), a damaged block is refused by DuckDB's own checksum.
+    """
+    pointed = _pointed(home)
+    if pointed is None or _flaw(home, _manifest_of(_manifest(home, pointed))) is None:
+        return pointed
+    return next((s.id for s in list_snapshots(home) if s.id < pointed and _flaw(home, s) is None), pointed)
+
+
+def _flaw(home: Home, snapshot: Snapshot | None) -> str | None:
+    """What is wrong with a snapshot's files at first sight; None when nothing is."""
+    if snapshot is None:
+        return "it has no description"
+    file = _file(home, snapshot.id)
+    if not file.exists() or file.stat().st_size != snapshot.bytes:
+        return "its file has another length than when it was published"
+    # a snapshot was checkpointed and closed: DuckDB would add the rows of any log beside it
+    return "another program has opened its file for writing and left a log beside it" if file.with_name(file.name + ".wal").exists() else None
 
 
 def new_snapshot_id() -> str:
@@ -297,7 +335,7 @@ def _retire(home: Home, keep: int) -> None:
 def is_whole(home: Home, snapshot: Snapshot) -> bool:
     """Whether a snapshot's file is there, byte for byte as it was published."""
     file = _file(home, snapshot.id)
-    return file.exists() and _digest(file) == snapshot.sha256
+    return _flaw(home, snapshot) is None and _digest(file) == snapshot.sha256
 
 
 def rollback(home: Home, snapshot_id: str) -> Snapshot:
@@ -324,18 +362,22 @@ def reading(home: Home, viewer: Viewer = LOCAL, snapshot_id: str | None = None) 
         try:
             snapshot = read_snapshot(home, chosen)
             file = _file(home, chosen)
-            if file.stat().st_size != snapshot.bytes:
-                raise RapportError(f"snapshot {chosen} is damaged: its file has another length than when it was published", file=str(file),
-                                   remedy="Go back to an earlier one: `rapport snapshot list`, `rapport snapshot rollback ID`.")
+            flaw = _flaw(home, snapshot)
+            if flaw and not file.exists():
+                raise FileNotFoundError(file)
+            if flaw:
+                raise RapportError(f"snapshot {chosen} is damaged: {flaw}", file=str(file), remedy=GO_BACK)
             con = _connect(str(file), read_only=True, memory_limit=home.memory_limit, temporary=home.temporary)
             break
-        except (FileNotFoundError, UsageError):
+        except (FileNotFoundError, UsageError) as error:
             if snapshot_id or attempt == 4:
+                if isinstance(error, FileNotFoundError):
+                    raise RapportError(f"snapshot {chosen} is damaged: its file is gone", file=str(_file(home, chosen)), remedy=GO_BACK) from None
                 raise
             time.sleep(0.05)
         except duckdb.IOException as error:
             if attempt == 4 or file.exists():
-                raise RapportError(f"snapshot {chosen} cannot be opened", file=str(file), remedy=f"DuckDB says: {str(error).splitlines()[0]}") from None
+                raise RapportError(f"snapshot {chosen} cannot be opened", file=str(file), remedy=f"DuckDB says: {str(error).splitlines()[0]} {GO_BACK}") from None
     if snapshot.format_version > FORMAT_VERSION:
         con.close()
         raise RapportError(f"snapshot {chosen} was written by a newer Rapport", remedy="Upgrade this installation, or roll back to an older snapshot.")
@@ -370,6 +412,8 @@ def run_query(reading: Reading, sql: str, seconds: float = QUERY_SECONDS) -> duc
     except duckdb.InterruptException:
         raise UsageError(f"the query ran longer than {seconds:g} s and was stopped", remedy="Narrow it, or read the snapshot file with a tool of your own.") from None
     except duckdb.Error as error:
+        if "Corrupt database file" in str(error):
+            raise RapportError(f"snapshot {reading.snapshot.id} is damaged: a block of its file is not what was written", remedy=f"{GO_BACK} `rapport doctor` tells which are whole.") from None
         raise UsageError(f"the query failed: {error}", remedy="`SELECT table_schema, table_name FROM information_schema.tables` lists what there is.") from None
     finally:
         timer.cancel()

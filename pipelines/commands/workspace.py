@@ -158,6 +158,10 @@ def doctor(home: HomeOption = None) -> None:
             tell(True, f"a run is going on: {error.message}")
         for snapshot in warehouse.list_snapshots(place):
             tell(warehouse.is_whole(place, snapshot), f"snapshot {snapshot.id}", "Its file is damaged; roll back to another (`rapport snapshot list`).")
+        described = {snapshot.id for snapshot in warehouse.list_snapshots(place)}
+        for file in place.serving.glob("[0-9]*.duckdb"):
+            if file.stem not in described:
+                tell(False, f"snapshot {file.stem}", "Its description is damaged or was never written, so nobody is given it; delete the file.")
         tell(warehouse.current_id(place) is not None, "a snapshot is published", "Run `rapport run`.")
     if wrong:
         raise RapportError(f"{wrong} of the checks above failed", remedy="Follow the hints beside them.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import random
 import subprocess
 import sys
 import time
 from datetime import datetime
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from data_contracts.environment import Home
@@ -105,12 +107,70 @@ def test_a_rollback_goes_back_and_refuses_a_damaged_file(home):
     assert warehouse.current_id(home) == first.id
 
 
-def test_a_truncated_snapshot_is_refused(home):
-    snapshot = publish(home, 1)
-    file = home.serving / f"{snapshot.id}.duckdb"
+def _cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-512])
-    with pytest.raises(RapportError, match="damaged"), warehouse.reading(home):
+
+
+def _log_left(file: Path) -> None:
+    """As a program leaves it that opened the snapshot, wrote and was killed. DuckDB itself would show its rows."""
+    with duckdb.connect(str(file)) as con:
+        con.execute("PRAGMA disable_checkpoint_on_shutdown; INSERT INTO marts.one SELECT 9, 9")
+    assert file.with_name(file.name + ".wal").stat().st_size > 0
+
+
+def _description_garbled(file: Path) -> None:
+    file.with_suffix(".json").write_text('{"id": "2', encoding="utf-8")
+
+
+def _description_strange(file: Path) -> None:
+    file.with_suffix(".json").write_text('{"idea": 2}', encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", [_cut, _log_left, _description_garbled, _description_strange, Path.unlink])
+def test_a_snapshot_without_its_end_its_description_or_with_a_log_beside_it_is_refused_and_the_former_one_served(home, damage):
+    first, second = publish(home, 1, rows=10), publish(home, 2, rows=10)
+    damage(home.serving / f"{second.id}.duckdb")
+    with warehouse.reading(home) as opened:
+        assert opened.con.execute("SELECT max(version) FROM marts.one").fetchone() == (1,)
+        assert opened.snapshot.warnings == [f"snapshot {second.id} is damaged; this is the one before it, until the next run"]
+    with pytest.raises(RapportError) as told, warehouse.reading(home, snapshot_id=second.id):
         pass
+    assert "damaged" in str(told.value) and "rapport snapshot rollback" in str(told.value) and second.id in str(told.value)
+    publish(home, 3, rows=10)
+    with warehouse.reading(home) as opened:
+        assert opened.con.execute("SELECT max(version) FROM marts.one").fetchone() == (3,) and opened.snapshot.warnings == []
+    (home.serving / f"{opened.snapshot.id}.duckdb").unlink()
+    assert warehouse.current_id(home) == first.id
+
+
+def test_the_only_snapshot_is_refused_when_it_is_cut(home):
+    _cut(home.serving / f"{publish(home, 1, rows=10).id}.duckdb")
+    with pytest.raises(RapportError, match="damaged: its file has another length"), warehouse.reading(home):
+        pass
+
+
+def test_a_flipped_bit_is_refused_or_lay_where_nothing_was_written(home):
+    """One hundred bits, one at a time: never another number. The hash knows every one of them."""
+    snapshot = publish(home, 1, rows=2_000)
+    file, chance, refused = home.serving / f"{snapshot.id}.duckdb", random.Random(31), 0
+    whole, manifest = file.read_bytes(), file.with_suffix(".json").read_text(encoding="utf-8")
+    asked = "SELECT sum(hash(o))::VARCHAR, (SELECT sum(hash(t))::VARCHAR FROM marts.two AS t) FROM marts.one AS o"
+    with warehouse.reading(home) as opened:
+        expected = opened.con.execute(asked).fetchall()
+    for n in range(100):
+        place, copy = chance.randrange(len(whole)), home.serving / f"flip{n}.duckdb"      # a new name each: DuckDB knows a file by its path
+        copy.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1:])
+        copy.with_suffix(".json").write_text(manifest.replace(snapshot.id, copy.stem), encoding="utf-8")
+        assert not warehouse.is_whole(home, warehouse.read_snapshot(home, copy.stem))
+        try:
+            with warehouse.reading(home, snapshot_id=copy.stem) as opened:
+                assert warehouse.run_query(opened, asked).fetchall() == expected
+        except RapportError as error:
+            assert not isinstance(error, UsageError) and "rapport snapshot rollback" in str(error)
+            refused += 1
+        copy.unlink()
+        copy.with_suffix(".json").unlink()
+    assert refused > 50
 
 
 def test_a_publish_that_dies_leaves_the_former_snapshot_current(home):
