@@ -47,7 +47,8 @@ def last_run() -> None:
     ended = f", ended {run['ended_at'][:16].replace('T', ' ')} UTC" if run["ended_at"] else ""
     text.notice(STATES.get(run["state"], "info"), f"Last run: {run['state']}, started {run['started_at'][:16].replace('T', ' ')} UTC{ended}.")
     for failure in run["failures"]:
-        text.notice("error", f"{failure['check']} on {failure['subject']}: {failure['detail']} ({shown.plural(failure['failing_rows'] or 0, 'row')})")
+        rows = f" ({shown.plural(failure['failing_rows'], 'row')})" if failure["failing_rows"] else ""
+        text.notice("error" if failure["severity"] == "error" else "warning", f"{failure['check']} on {failure['subject']}: {failure['detail']}{rows}")
 
 
 def summary() -> None:
