@@ -15,7 +15,7 @@ from typing import Any
 
 from data_contracts import environment
 from data_contracts.environment import Home
-from data_contracts.errors import PublishBlocked, RapportError, UsageError
+from data_contracts.errors import BusyError, PublishBlocked, RapportError, UsageError
 from models import ingest, warehouse
 from pipelines import batches, unchanged
 from pipelines.progress import PROGRESS
@@ -51,11 +51,28 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _free_dead_runs(instance: Any) -> None:
+def _free_dead_runs(instance: Any) -> int:
     """Mark runs as failed whose process is gone: the writing lock is ours now, so none of them can be alive."""
     from dagster import DagsterRunStatus, RunsFilter
-    for stale in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING])):
+    found = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]))
+    for stale in found:
         instance.report_run_failed(stale, "The process of this run is gone.")
+    return len(found)
+
+
+def free_dead_runs(home: Home) -> int:
+    """Mark runs as failed that a crash of the machine has ended, and say how many; none while anybody writes, who may be one of them.
+
+    Dagster's own monitoring asks its launcher, which knows nothing of processes before its time: such a run would hold the one
+    place of the queue for ever.
+    """
+    from dagster import DagsterInstance
+    folder = str(instance_folder(home))
+    try:
+        with warehouse.locked(home), environment.exported(DAGSTER_HOME=folder), DagsterInstance.from_config(folder) as instance:
+            return _free_dead_runs(instance)
+    except BusyError:
+        return 0
 
 
 def parse_instant(text: str | None) -> datetime | None:

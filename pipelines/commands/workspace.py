@@ -118,8 +118,10 @@ def serve(home: HomeOption = None, port: Annotated[int, typer.Option(help="Port 
 
 def ui(home: HomeOption = None, port: Annotated[int, typer.Option(help="Port on this machine.")] = UI_PORT) -> None:
     """Open the pipeline's web interface: lineage, checks, partitions, the daily schedule and the file sensor (Ctrl-C stops)."""
-    from pipelines.run import instance_folder
+    from pipelines.run import free_dead_runs, instance_folder
     place = find_home(home).require()
+    if freed := free_dead_runs(place):
+        print(f"{freed} unfinished run{'s' if freed > 1 else ''} of a process that is gone marked as failed", flush=True)
     print(f"The pipeline is shown at http://localhost:{port}", flush=True)
     root = Path(__file__).resolve().parent.parent.parent
     command = [sys.executable, "-m", "dagster", "dev", "--module-name", "pipelines.definitions", "--attribute", "defs", "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
