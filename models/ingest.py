@@ -307,11 +307,11 @@ def _accept(con: duckdb.DuckDBPyConnection, contract: Contract, batch: BatchCont
     order = f"""(PARTITION BY {', '.join('l.' + quoted(k) for k in contract.key)}
                  ORDER BY _is_tombstone, {f'{_VERSION_TIME} DESC NULLS LAST,' if versioned else ''} _batch_seq DESC, _row_hash DESC"""
     whole = f"{order} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)"     # the same order, so that DuckDB sorts once
-    # whether a row is gone is a matter of batches alone: one that returned from an older copy lives, though the version that vanished was newer
+    # whether a row is gone is a matter of batches alone (an odd number is the last batch's tombstone): one that returned from an older copy lives, though the version that vanished was newer
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE history AS
         SELECT {_key(contract, 'l')} AS row_key, _row_hash, {'updated_at,' if versioned else ''} _is_tombstone, row_number() OVER {order}) = 1 AS is_latest,
-               max(_batch_seq * CAST(_is_tombstone AS INTEGER)) OVER {whole} > max(_batch_seq * CAST(NOT _is_tombstone AS INTEGER)) OVER {whole} AS is_gone
+               max(2 * _batch_seq + CAST(_is_tombstone AS INTEGER)) OVER {whole} % 2 = 1 AS is_gone
         FROM landing.{contract.entity} AS l WHERE _source = ?""", [batch.source])
     before = con.execute("SELECT count(*) FROM history WHERE is_latest AND NOT is_gone").fetchone()[0]
     con.execute(f"""
