@@ -90,16 +90,21 @@ def _current_records(schema: str, node_type: str, present: set[str]) -> str:
     attributes = ", ".join(column(name, kind) for name, kind in {**ATTRIBUTES, **_OTHERS}.items())
     custom = "CAST(_custom AS VARCHAR)" if "_custom" in present else "CAST(NULL AS VARCHAR)"
     tombstone = "coalesce(_is_tombstone, false)" if "_is_tombstone" in present else "false"
-    order = ", ".join(f"{name} DESC NULLS LAST" for name in ("updated_at", "_batch_seq", "_is_tombstone", "_row_hash") if name in present)
+    # a clock that runs ahead counts as of the row's arrival, as in the macro `version_time` of dbt
+    updated = "CASE WHEN updated_at IS NOT NULL THEN least(updated_at, _loaded_at + INTERVAL 5 MINUTE) END" if {"updated_at", "_loaded_at"} <= present else "updated_at"
+    order = ", ".join(f"{value} DESC NULLS LAST" for name, value in (("updated_at", updated), ("_batch_seq", "_batch_seq"), ("_row_hash", "_row_hash")) if name in present)
+    seen = "_batch_seq" if "_batch_seq" in present else "0"
+    gone_at = f"max(_loaded_at) FILTER ({tombstone}) OVER record" if "_loaded_at" in present else "CAST(NULL AS TIMESTAMP)"
     return f"""
-        SELECT source, node_type, source_id, {", ".join({**ATTRIBUTES, **_OTHERS})}, custom,
-               coalesce(is_gone, false) OR deleted_at IS NOT NULL AS is_deleted
-        FROM (SELECT _source AS source, '{node_type}' AS node_type, CAST({key} AS VARCHAR) AS source_id, {attributes}, {custom} AS custom,
-                     first_value({tombstone}) OVER versions AS is_gone, {tombstone} AS is_tombstone,
-                     row_number() OVER versions AS version
+        SELECT source, node_type, source_id, {", ".join({**ATTRIBUTES, **_OTHERS})}, custom, deleted_at IS NOT NULL OR is_gone AS is_deleted
+        FROM (
+            SELECT * REPLACE (CASE WHEN is_gone THEN coalesce(deleted_at, gone_at) ELSE deleted_at END AS deleted_at)
+            FROM (SELECT _source AS source, '{node_type}' AS node_type, CAST({key} AS VARCHAR) AS source_id, {attributes}, {custom} AS custom,
+                     coalesce(max({seen}) FILTER ({tombstone}) OVER record > max({seen}) FILTER (NOT {tombstone}) OVER record, {tombstone}) AS is_gone,
+                     {gone_at} AS gone_at, row_number() OVER versions AS version
               FROM {quoted(schema)}.{quoted(table)} WHERE {key} IS NOT NULL AND _source IS NOT NULL
-              WINDOW versions AS (PARTITION BY _source, {key} ORDER BY {order or '1'}))
-        QUALIFY row_number() OVER (PARTITION BY source, source_id ORDER BY is_tombstone, version) = 1"""
+              WINDOW record AS (PARTITION BY _source, {key}), versions AS (PARTITION BY _source, {key} ORDER BY {tombstone}, {order or '1'}))
+        WHERE version = 1)"""
 
 
 def build_nodes(con: duckdb.DuckDBPyConnection, schema: str, columns: Columns, run_number: int) -> None:

@@ -104,6 +104,20 @@ def test_source_merges_follow_chains_and_survive_cycles(con):
     assert together(con, "crm:a", "crm:b", "crm:c") and together(con, "crm:x", "crm:y", "crm:z") and not together(con, "crm:a", "crm:x")
 
 
+def test_a_record_is_what_its_marts_say_it_is_whatever_its_clock_and_its_absences(con):
+    """Three contacts: one once of the year 2999, one gone and back as an older copy, one gone."""
+    con.execute("ALTER TABLE landing.contacts ADD COLUMN _loaded_at TIMESTAMP")
+    ahead, back, gone = ({"contact_id": name, "email": f"{name}@x.org", "first_name": "Old"} for name in ("ahead", "back", "gone"))
+    first, second, third = ({"_batch_seq": n, "_loaded_at": datetime(2026, 6, n), "_row_hash": f"h{n}"} for n in (1, 2, 3))
+    add(con, "contacts", {**ahead, "updated_at": datetime(2999, 1, 1)}, {**back, "updated_at": datetime(2026, 5, 2)}, {**gone, "updated_at": datetime(2026, 5, 1)}, **first)
+    add(con, "contacts", {**ahead, "first_name": "New", "updated_at": datetime(2026, 6, 2)}, {**back, "_is_tombstone": True, "updated_at": datetime(2026, 5, 2)},
+        {**gone, "_is_tombstone": True, "updated_at": datetime(2026, 5, 1)}, **second)
+    add(con, "contacts", {**back, "first_name": "Older", "updated_at": datetime(2026, 4, 1)}, **third)
+    identity.resolve(con, "r1", AT)
+    found = con.execute("SELECT m.source_id, a.first_name, a.deleted_at FROM identity.members AS m JOIN identity.customer_attributes AS a USING (customer_id) ORDER BY 1").fetchall()
+    assert found == [("ahead", "New", None), ("back", "Old", None), ("gone", "Old", datetime(2026, 6, 2))]
+
+
 def test_a_deleted_record_keeps_its_customer(con):
     add(con, "contacts", {"contact_id": "1", "email": "ann@lee.org"}, {"contact_id": "2", "email": "ann@lee.org"})
     identity.resolve(con, "r1", AT)
