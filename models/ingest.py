@@ -30,7 +30,7 @@ MAX_COLUMNS = 500        # a wider table is a pivoted or wrong file
 CLOCK_SKEW = timedelta(minutes=5)
 # until when a row may say it was changed: later, its source's clock runs ahead (as the macro `version_time` of dbt says it)
 _ARRIVED = f"_loaded_at + INTERVAL {CLOCK_SKEW // timedelta(minutes=1)} MINUTE"
-_VERSION_TIME = f"CASE WHEN l.updated_at IS NOT NULL THEN least(l.updated_at, l.{_ARRIVED}) END"
+VERSION_TIME = f"CASE WHEN updated_at IS NOT NULL THEN least(updated_at, {_ARRIVED}) END"      # as the macro `version_time` of dbt
 # an offset or Z after a time of day; the date's own hyphens must not match
 _OFFSET = r"\d{1,2}:\d{2}.*(Z|z|[+-]\d{2}(:?\d{2})?)$"
 _COMPACT_OFFSET = r"([+-]\d{2})(\d{2})$"
@@ -305,7 +305,7 @@ def _accept(con: duckdb.DuckDBPyConnection, contract: Contract, batch: BatchCont
     # a version met before under the same `updated_at` is the same fact delivered again, however old the batch
     seen_before = "h.updated_at IS NOT NULL OR h.is_latest" if versioned else "h.is_latest"
     order = f"""(PARTITION BY {', '.join('l.' + quoted(k) for k in contract.key)}
-                 ORDER BY _is_tombstone, {f'{_VERSION_TIME} DESC NULLS LAST,' if versioned else ''} _batch_seq DESC, _row_hash DESC"""
+                 ORDER BY _is_tombstone, {f'{VERSION_TIME} DESC NULLS LAST,' if versioned else ''} _batch_seq DESC, _row_hash DESC"""
     whole = f"{order} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)"     # the same order, so that DuckDB sorts once
     # whether a row is gone is a matter of batches alone (an odd number is the last batch's tombstone): one that returned from an older copy lives, though the version that vanished was newer
     con.execute(f"""

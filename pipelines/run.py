@@ -104,13 +104,13 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
         instant = parse_instant(as_of)
         if only is None and not full_refresh and unchanged.is_up_to_date(home, instant, batches.utc_now()):
             return _nothing_new(home, record)
-        with warehouse.writing(home) as con:
-            ingest.prepare(con)
-            if only in BUILT_ON_MARTS and not con.execute("SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'marts'").fetchone()[0]:
-                raise UsageError(f"{only} builds on tables of an earlier run, and this home has none yet", field="--only", remedy="Run once without --only.")
         _remember(home, record)
         before = warehouse.current_id(home)
         try:
+            with warehouse.writing(home) as con:
+                ingest.prepare(con)
+                if only in BUILT_ON_MARTS and not con.execute("SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'marts'").fetchone()[0]:
+                    raise UsageError(f"{only} builds on tables of an earlier run, and this home has none yet", field="--only", remedy="Run once without --only.")
             _execute(home, record, as_of, full_refresh, only)
         except BaseException as error:
             record.state = "blocked" if isinstance(error, PublishBlocked) else "failed"
@@ -122,6 +122,7 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
             record.state = "published" if after != before else "built"
         finally:
             record.ended_at = _now()
+            _remember(home, record)            # before what may be wrong with the warehouse itself
             record.failures = _failures(home, record.run_id)
             _remember(home, record)
         if record.state == "published" and only is None:
@@ -146,7 +147,7 @@ def _execute(home: Home, record: RunRecord, as_of: str | None, full_refresh: boo
         if only in (None, "scores"):
             # first of all: when imported, skops looks for each of numpy's functions in every module loaded so far, seconds when Dagster and dbt are among them
             import skops.io  # noqa: F401
-        from dagster import AssetSelection, DagsterInstance
+        from dagster import AssetSelection, DagsterError, DagsterInstance
 
         from pipelines.definitions import JOB, build_definitions
         from pipelines.schedules import today
@@ -164,9 +165,7 @@ def _execute(home: Home, record: RunRecord, as_of: str | None, full_refresh: boo
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     try:
         result = job.execute_in_process(run_config=quiet, instance=instance, partition_key=partition, run_id=record.run_id, asset_selection=chosen, raise_on_error=True)
-    except RapportError:
-        raise
-    except Exception as error:
+    except DagsterError as error:            # what stopped the run is told as itself, not as the step that it stopped
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, RapportError):
             cause = cause.__cause__

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import duckdb
 
 from models.engines.identity_rules import IdentityRules
+from models.ingest import VERSION_TIME
 
 Columns = Mapping[str, set[str]]   # table of the landing schema -> its columns
 
@@ -90,8 +91,7 @@ def _current_records(schema: str, node_type: str, present: set[str]) -> str:
     attributes = ", ".join(column(name, kind) for name, kind in {**ATTRIBUTES, **_OTHERS}.items())
     custom = "CAST(_custom AS VARCHAR)" if "_custom" in present else "CAST(NULL AS VARCHAR)"
     tombstone = "coalesce(_is_tombstone, false)" if "_is_tombstone" in present else "false"
-    # a clock that runs ahead counts as of the row's arrival, as in the macro `version_time` of dbt
-    updated = "CASE WHEN updated_at IS NOT NULL THEN least(updated_at, _loaded_at + INTERVAL 5 MINUTE) END" if {"updated_at", "_loaded_at"} <= present else "updated_at"
+    updated = VERSION_TIME if "_loaded_at" in present else "updated_at"
     order = ", ".join(f"{value} DESC NULLS LAST" for name, value in (("updated_at", updated), ("_batch_seq", "_batch_seq"), ("_row_hash", "_row_hash")) if name in present)
     seen = "_batch_seq" if "_batch_seq" in present else "0"
     gone_at = f"max(_loaded_at) FILTER ({tombstone}) OVER record" if "_loaded_at" in present else "CAST(NULL AS TIMESTAMP)"

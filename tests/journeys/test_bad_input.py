@@ -99,6 +99,16 @@ def test_a_part_that_builds_on_what_is_not_there_yet_says_so(tmp_path):
     assert done.returncode == 2 and "Run once without --only" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_warehouse_that_cannot_be_opened_is_a_failed_run_and_status_says_so(tmp_path):
+    cli = Cli(tmp_path / "new")
+    cli.run("init", "--time-zone", "UTC", "--currency", "EUR")
+    cli.run("source", "add", "crm", "--type", "canonical_files", "-o", f"path={tmp_path}")
+    Home(cli.home).warehouse.write_bytes(b"no database" * 5_000)
+    done = cli.run("run", ok=False)
+    assert done.returncode not in (0, 70) and "warehouse.duckdb" in done.stderr
+    assert "last run: failed" in cli.run("status").stdout
+
+
 def test_bad_rows_wait_in_quarantine_with_their_reason_and_can_be_replayed(untouched, tmp_path):
     rows = [{"order_id": "q1", "contact_id": "c1", "ordered_at": "2026-09-31", "net_amount": "5", "currency": "USD"}, {"order_id": "q2", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "12 EUR", "currency": "USD"},
             {"order_id": " ", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "1", "currency": "USD"}, {"order_id": "q3", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "7.50", "currency": "USD"}]
