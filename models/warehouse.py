@@ -16,7 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,8 @@ SERVED_SCHEMAS = ("marts", "metrics", "features", "scores", "segments", "identit
 UNSERVED_TABLES = ("identity.sightings", "identity.runs", "identity.review_model")   # memory of the engine between runs, which answers no question
 QUERY_SECONDS = 60           # a query on a page or the command line that runs longer is almost always a missing join condition
 GO_BACK = "Go back to an earlier one (`rapport snapshot list`, `rapport snapshot rollback ID`), or build anew with `rapport run`."
+DAMAGED_BLOCK = "a block of its file is not what was written"
+_OF_THE_FILE = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException)      # what reading a damaged file can end in
 _held: dict[Path, tuple[int, Any]] = {}
 _held_guard = threading.Lock()
 
@@ -178,6 +180,10 @@ def _file(home: Home, snapshot_id: str) -> Path:
     return home.serving / f"{snapshot_id}.duckdb"
 
 
+def _mark(home: Home, snapshot_id: str) -> Path:
+    return home.serving / f"{snapshot_id}.damaged"
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -240,7 +246,8 @@ def current_id(home: Home) -> str | None:
 
     It is the one that was published last or gone back to, or, where the disk has lost that one's description, some of its
     bytes or its end, the newest before it that has all three. That is what can be seen without reading the file: its hash is
-    compared by `is_whole` (`rapport doctor`, a rollback, the next run), a damaged block is refused by DuckDB's own checksum.
+    compared by `is_whole` (`rapport doctor`, a rollback, the next run); a damaged block is refused by DuckDB's own checksum when
+    somebody first reads it, and marks the snapshot (`explained`).
     """
     pointed = _pointed(home)
     if pointed is None or _flaw(home, _manifest_of(_manifest(home, pointed))) is None:
@@ -255,6 +262,8 @@ def _flaw(home: Home, snapshot: Snapshot | None) -> str | None:
     file = _file(home, snapshot.id)
     if not file.exists() or file.stat().st_size != snapshot.bytes:
         return "its file has another length than when it was published"
+    if _mark(home, snapshot.id).exists():
+        return DAMAGED_BLOCK
     # a snapshot was checkpointed and closed: DuckDB would add the rows of any log beside it
     return "another program has opened its file for writing and left a log beside it" if file.with_name(file.name + ".wal").exists() else None
 
@@ -329,13 +338,14 @@ def _retire(home: Home, keep: int) -> None:
     for old in list_snapshots(home)[keep:]:
         if old.id != current:
             _manifest(home, old.id).unlink(missing_ok=True)
+            _mark(home, old.id).unlink(missing_ok=True)
             _file(home, old.id).unlink(missing_ok=True)   # readers that hold it open keep it until they close
 
 
 def is_whole(home: Home, snapshot: Snapshot) -> bool:
     """Whether a snapshot's file is there, byte for byte as it was published."""
     file = _file(home, snapshot.id)
-    return _flaw(home, snapshot) is None and _digest(file) == snapshot.sha256
+    return _flaw(home, snapshot) in (None, DAMAGED_BLOCK) and _digest(file) == snapshot.sha256      # what was marked may have been mended
 
 
 def rollback(home: Home, snapshot_id: str) -> Snapshot:
@@ -344,13 +354,54 @@ def rollback(home: Home, snapshot_id: str) -> Snapshot:
     if not is_whole(home, snapshot):
         raise RapportError(f"snapshot {snapshot_id} is damaged or missing", file=str(_file(home, snapshot_id)), remedy="Choose another from `rapport snapshot list`.")
     with locked(home):
+        _mark(home, snapshot_id).unlink(missing_ok=True)
         _replace(_pointer(home), snapshot_id)
     return snapshot
 
 
 @contextmanager
 def reading(home: Home, viewer: Viewer = LOCAL, snapshot_id: str | None = None) -> Iterator[Reading]:
-    """A published snapshot, read-only, cut off from files, network and settings.
+    """A published snapshot, read-only, cut off from files, network and settings; its own faults are told as `explained` tells them."""
+    with opened(home, viewer, snapshot_id) as found, explained(home, found.snapshot):
+        yield found
+
+
+@contextmanager
+def explained(home: Home, snapshot: Snapshot) -> Iterator[None]:
+    """Tell DuckDB's complaints while a snapshot is read as what is wrong with the snapshot and what to do about it.
+
+    Raises RapportError for a damaged block (and marks the snapshot, so that the next reader is given the one before it), for a table or
+    column that the Rapport which wrote the snapshot did not know, and for want of memory. Any other error passes as it is. For a body that
+    asks this one database: an error does not say whose it is.
+    """
+    try:
+        yield
+    except (duckdb.BinderException, duckdb.CatalogException) as error:
+        raise RapportError(f"snapshot {snapshot.id} needs an upgrade: another version of Rapport wrote it, without what this one reads ({_first_line(error)})",
+                           remedy="Build anew with `rapport run`, or go back to one that has it (`rapport snapshot list`, `rapport snapshot rollback ID`).") from error
+    except duckdb.OutOfMemoryException as error:
+        raise RapportError("the question needs more memory than it is given", remedy=f"Narrow it, or raise `memory_gib` in workspace.yml. DuckDB says: {_first_line(error)}") from error
+    except _OF_THE_FILE as error:
+        if _file(home, snapshot.id).exists() and not is_whole(home, snapshot):      # retention may have deleted a file that is still read
+            raise _damaged(home, snapshot) from error
+        raise RapportError(f"snapshot {snapshot.id} cannot be read", file=str(_file(home, snapshot.id)), remedy=f"DuckDB says: {_first_line(error)} {GO_BACK}") from error
+
+
+def _damaged(home: Home, snapshot: Snapshot) -> RapportError:
+    with suppress(OSError):      # in a home that this reader may not write to, every reader finds out anew
+        _replace(_mark(home, snapshot.id), DAMAGED_BLOCK)
+    current = current_id(home)
+    former = f"Ask again: readers are given {current}, the one before it, until the next run. " if current and current < snapshot.id else ""
+    return RapportError(f"snapshot {snapshot.id} is damaged: {DAMAGED_BLOCK}", file=str(_file(home, snapshot.id)), remedy=f"{former}{GO_BACK} `rapport doctor` tells which are whole.")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+@contextmanager
+def opened(home: Home, viewer: Viewer = LOCAL, snapshot_id: str | None = None) -> Iterator[Reading]:
+    """As `reading`, for a body that asks other databases too: errors are DuckDB's own.
 
     Retention may delete the file between reading the pointer and opening it; then the pointer is read again.
     """
@@ -377,7 +428,7 @@ def reading(home: Home, viewer: Viewer = LOCAL, snapshot_id: str | None = None) 
             time.sleep(0.05)
         except duckdb.IOException as error:
             if attempt == 4 or file.exists():
-                raise RapportError(f"snapshot {chosen} cannot be opened", file=str(file), remedy=f"DuckDB says: {str(error).splitlines()[0]} {GO_BACK}") from None
+                raise RapportError(f"snapshot {chosen} cannot be opened", file=str(file), remedy=f"DuckDB says: {_first_line(error)} {GO_BACK}") from None
     if snapshot.format_version > FORMAT_VERSION:
         con.close()
         raise RapportError(f"snapshot {chosen} was written by a newer Rapport", remedy="Upgrade this installation, or roll back to an older snapshot.")
@@ -411,9 +462,9 @@ def run_query(reading: Reading, sql: str, seconds: float = QUERY_SECONDS) -> duc
         return reading.con.execute(statements[0])
     except duckdb.InterruptException:
         raise UsageError(f"the query ran longer than {seconds:g} s and was stopped", remedy="Narrow it, or read the snapshot file with a tool of your own.") from None
+    except (duckdb.OutOfMemoryException, *_OF_THE_FILE):
+        raise      # no fault of the query: `explained` tells it
     except duckdb.Error as error:
-        if "Corrupt database file" in str(error):
-            raise RapportError(f"snapshot {reading.snapshot.id} is damaged: a block of its file is not what was written", remedy=f"{GO_BACK} `rapport doctor` tells which are whole.") from None
         raise UsageError(f"the query failed: {error}", remedy="`SELECT table_schema, table_name FROM information_schema.tables` lists what there is.") from None
     finally:
         timer.cancel()

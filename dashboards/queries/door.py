@@ -79,13 +79,13 @@ class _Held:
     """
 
     def __init__(self, place: str, snapshot: str) -> None:
-        self._turn, self._open = Lock(), ExitStack()
-        self._reading = self._open.enter_context(warehouse.reading(Home(Path(place)), viewer(), snapshot))
+        self._home, self._turn, self._open = Home(Path(place)), Lock(), ExitStack()
+        self._reading = self._open.enter_context(warehouse.opened(self._home, viewer(), snapshot))
 
     @contextmanager
     def reading(self, role: str) -> Iterator[warehouse.Reading]:
         """The snapshot as a role may read it."""
-        with self._turn:
+        with self._turn, warehouse.explained(self._home, self._reading.snapshot):
             yield warehouse.Reading(self._reading.con, self._reading.snapshot, warehouse.Viewer(viewer().name, role))
 
     def close(self) -> None:

@@ -61,7 +61,8 @@ def _record_restatements(run: RunContext, snapshot_id: str) -> int:
         former = None
         if former_id is not None:
             try:
-                former = opened.enter_context(warehouse.reading(run.home, snapshot_id=former_id)).con
+                reading = opened.enter_context(warehouse.opened(run.home, snapshot_id=former_id))
+                former, unreadable = (reading.con, None) if warehouse.is_whole(run.home, reading.snapshot) else (None, warehouse.DAMAGED_BLOCK)
             except RapportError as error:      # a damaged snapshot must not keep its successor from being published
                 unreadable = error.message
         with warehouse.writing(run.home) as con:

@@ -103,3 +103,12 @@ def test_the_overview_of_the_demo_has_all_ten_values(demo, show, html):
     empty = [card.split('"')[0] for card in cards if '<div class="r-card-value">–</div>' in card]
     assert not empty
     assert all("Compared with" in card and "Unit:" in card for card in cards)
+
+
+def test_a_page_of_a_snapshot_that_an_older_rapport_wrote_says_so_and_how_to_go_on(make_home, show, html, is_whole):
+    dropped = (("marts.fct_orders", "net_amount_reporting"), ("marts.dim_customers", "country_code"), ("marts.fct_leads", "channel"), ("marts.deals_history", "is_open"))
+    home = make_home(filled=("everything",), statements=[f"ALTER TABLE {table} DROP COLUMN {column}" for table, column in dropped])
+    for page in ("overview", "funnel", "sales", "retention"):
+        app = show(home, page)
+        is_whole(app)
+        assert "needs an upgrade" in html(app) and "rapport run" in html(app), page
