@@ -365,13 +365,29 @@ def overall_watermark(con: duckdb.DuckDBPyConnection, as_of: datetime) -> dateti
 
 # -- quarantine, as people see it --------------------------------------------------------------------------------------
 
+def _is_built(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
+    return bool(con.execute("SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?", [schema, table]).fetchone()[0])
+
+
 def _rows_without_rate(con: duckdb.DuckDBPyConnection) -> str:
     """A relation of the rows that the marts left out for want of an exchange rate; without rows before the first build."""
-    built = con.execute("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'intermediate' AND table_name = 'int_missing_rates'").fetchone()[0]
     return f"""(
         SELECT left(md5(concat_ws('|', 'rate', source, entity, key)), 16) AS quarantine_id, source, entity, key, currency, 'currency' AS field, 'has no exchange rate: ' || currency AS reason,
                CAST(to_json({{'key': key, 'date': date, 'currency': currency, 'amount': amount}}) AS VARCHAR) AS raw
-        FROM {"intermediate.int_missing_rates" if built else "(SELECT NULL AS source, NULL AS entity, NULL AS key, NULL AS date, NULL AS currency, NULL AS amount) WHERE false"})"""
+        FROM {"intermediate.int_missing_rates" if _is_built(con, "intermediate", "int_missing_rates") else "(SELECT NULL AS source, NULL AS entity, NULL AS key, NULL AS date, NULL AS currency, NULL AS amount) WHERE false"})"""
+
+
+def _rows_left_out(con: duckdb.DuckDBPyConnection) -> str:
+    """A relation of the rows that kept their contract and that some number leaves out: those without a rate, and subscriptions that ended as they began."""
+    if not _is_built(con, "marts", "fct_subscriptions"):
+        return _rows_without_rate(con)
+    return f"""(
+        FROM {_rows_without_rate(con)}
+        UNION ALL
+        SELECT left(md5(concat_ws('|', 'ended', subscription_id)), 16), split_part(subscription_id, ':', 1), 'subscriptions', subscription_id, currency, 'ended_at',
+               'is the instant of its start: it counts as a subscription, but it was worth nothing at any instant and is in no movement of revenue',
+               CAST(to_json({{'key': subscription_id, 'date': started_date, 'currency': currency, 'amount': amount}}) AS VARCHAR)
+        FROM marts.fct_subscriptions WHERE ended_at <= started_at)"""
 
 
 def missing_rates(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, int]]:
@@ -385,7 +401,7 @@ def _counted_reasons(con: duckdb.DuckDBPyConnection) -> str:
         SELECT source, entity, reason.field AS field, reason.reason AS reason, status, count(*) AS rows, min(first_seen_at) AS first_seen_at
         FROM (SELECT *, unnest(reasons) AS reason FROM quarantine.rows) GROUP BY ALL
         UNION ALL
-        SELECT source, entity, field, reason, 'open', count(*), NULL FROM {_rows_without_rate(con)} GROUP BY ALL)"""
+        SELECT source, entity, field, reason, 'open', count(*), NULL FROM {_rows_left_out(con)} GROUP BY ALL)"""
 
 
 def summarise_quarantine(con: duckdb.DuckDBPyConnection) -> None:
@@ -396,7 +412,8 @@ def summarise_quarantine(con: duckdb.DuckDBPyConnection) -> None:
 def quarantine_summary(con: duckdb.DuckDBPyConnection, include_resolved: bool = False) -> pl.DataFrame:
     """Rows by source, entity, field, reason and status, most first.
 
-    Rows that the last build left out for want of an exchange rate are among them; a rate that arrives takes them out again.
+    Rows that the last build left out for want of an exchange rate are among them (a rate that arrives takes them out again), and subscriptions
+    that no movement of revenue holds, because they ended at the instant they began.
     """
     return con.execute(f"SELECT * FROM {_counted_reasons(con)} WHERE $everything OR status = 'open' ORDER BY rows DESC, source, entity, field, reason",
                        {"everything": include_resolved}).pl()
@@ -405,7 +422,7 @@ def quarantine_summary(con: duckdb.DuckDBPyConnection, include_resolved: bool = 
 def quarantine_rows(con: duckdb.DuckDBPyConnection, identifier: str | None, source: str | None, entity: str | None, limit: int) -> pl.DataFrame:
     """Quarantined rows with their reasons as sentences. `identifier` may be the beginning of an id.
 
-    Of a row without an exchange rate `raw` holds its key, day, currency and amount: it kept its contract and stands in landing.
+    Of a row that kept its contract and is left out `raw` holds its key, day, currency and amount: it kept its contract and stands in landing.
     """
     return con.execute(f"""
         SELECT * FROM (
@@ -413,7 +430,7 @@ def quarantine_rows(con: duckdb.DuckDBPyConnection, identifier: str | None, sour
                    list_aggregate(list_transform(reasons, r -> concat_ws(' ', r.field, r.reason)), 'string_agg', '; ') AS reasons, raw, status, first_seen_at
             FROM quarantine.rows
             UNION ALL
-            SELECT quarantine_id, source, entity, NULL, NULL, concat_ws(' ', field, reason), raw, 'open', NULL FROM {_rows_without_rate(con)})
+            SELECT quarantine_id, source, entity, NULL, NULL, concat_ws(' ', field, reason), raw, 'open', NULL FROM {_rows_left_out(con)})
         WHERE ($id IS NULL AND status = 'open' OR starts_with(quarantine_id, $id)) AND ($source IS NULL OR source = $source) AND ($entity IS NULL OR entity = $entity)
         ORDER BY first_seen_at, source, entity, file, row_number, quarantine_id LIMIT $limit""",
         {"id": identifier, "source": source, "entity": entity, "limit": limit}).pl()
