@@ -1,6 +1,7 @@
 {#
     Customers as their records told at the time. At each instant at which any record of a customer changed, each attribute is that of
-    the most recently changed record that has it. Rows that repeat the one before are dropped.
+    the most recently changed record that has it. Rows that repeat the one before are dropped,
+    and where all records were away there is none.
 #}
 {%- set attributes = ['industry', 'employee_count', 'country_code', 'region', 'city', 'language', 'lifecycle_stage', 'acquisition_channel', 'owner_id', 'organisation_id'] -%}
 with versions as (
@@ -29,18 +30,21 @@ with versions as (
 ),
 
 instants as (
-    select distinct customer_id, valid_from from versions
+    select customer_id, valid_from from versions
+    union
+    select customer_id, valid_to from versions where valid_to is not null
 ),
 
 states as (
     select
         instants.customer_id,
-        instants.valid_from
+        instants.valid_from,
+        count(versions.customer_id) as record_count
         {%- for attribute in attributes %},
         {{ value_at_max('versions.' ~ attribute, 'versions.version_number') }} as {{ attribute }}
         {%- endfor %}
     from instants
-    inner join versions
+    left join versions
         on versions.customer_id = instants.customer_id
         and versions.valid_from <= instants.valid_from
         and {{ end_of('versions') }} > instants.valid_from
@@ -48,19 +52,25 @@ states as (
 ),
 
 compared as (
-    select
-        *,
-        {{ fingerprint(attributes) }} as state,
-        lag({{ fingerprint(attributes) }}) over (partition by customer_id order by valid_from) as former_state
-    from states
+    select *, lag(state) over (partition by customer_id order by valid_from) as former_state
+    from (
+        select *, case when record_count = 0 then 'away' else {{ fingerprint(attributes) }} end as state
+        from states
+    ) as fingerprinted
+),
+
+bounded as (
+    select *, lead(valid_from) over (partition by customer_id order by valid_from) as valid_to
+    from compared
+    where former_state is null or former_state <> state
 )
 
 select
     customer_id,
     valid_from,
-    lead(valid_from) over (partition by customer_id order by valid_from) as valid_to
+    valid_to
     {%- for attribute in attributes %},
     {{ attribute }}
     {%- endfor %}
-from compared
-where former_state is null or former_state <> state
+from bounded
+where record_count > 0

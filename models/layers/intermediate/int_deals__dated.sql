@@ -1,5 +1,5 @@
 {#
-    Every deal as it was, from each change to the next. Before the first logged change of a field its old value holds; a field that
+    Every deal as it was, from each change to the next, without the time in which its source did not know it. Before the first logged change of a field its old value holds; a field that
     never changed has today's value throughout. `chr(0)` stands for a value that was logged as empty, so that it is told from a
     field of which a change says nothing.
 #}
@@ -87,6 +87,7 @@ carried as (
 bounded as (
     select
         carried.*,
+        greatest(carried.valid_from, present.present_from) as held_from,
         carried.next_from is null as is_last,
         deals._source,
         deals.survivor_id,
@@ -98,6 +99,7 @@ bounded as (
         -- a merged or deleted deal ends; it stays in the history of the days on which it was there
         least(
             carried.next_from,
+            present.present_to,
             case
                 when deals.is_merged then coalesce(deals.deleted_at, deals.updated_at, former.last_changed_at, deals.created_at)
                 else deals.deleted_at
@@ -106,11 +108,12 @@ bounded as (
     from carried
     inner join deals on deals.deal_id = carried.deal_id
     left join former on former.deal_id = carried.deal_id
+    left join {{ ref('int_records__present') }} as present on present.record_type = 'deal' and present.record_id = carried.deal_id
 )
 
 select
     bounded.deal_id,
-    bounded.valid_from,
+    bounded.held_from as valid_from,
     bounded.valid_to,
     bounded.pipeline,
     bounded.stage,
@@ -137,4 +140,4 @@ from bounded
 left join {{ ref('int_pipeline_stages__dated') }} as stages
     on stages._source = bounded._source and stages.pipeline = bounded.pipeline and stages.stage = bounded.stage
     and bounded.valid_from >= stages.valid_from and bounded.valid_from < {{ end_of('stages') }}
-where bounded.valid_to is null or bounded.valid_to > bounded.valid_from
+where bounded.valid_to is null or bounded.valid_to > bounded.held_from

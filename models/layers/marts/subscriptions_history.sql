@@ -1,6 +1,6 @@
 {#
     What a subscription was on each day: from the changes its source logs, or, where a source logs none, from the versions that were
-    landed; of versions with one time the last one counts. Revenue follows `fct_subscription_terms`, where the latest version of a row replaces what was said before.
+    landed, without the time in which its source did not know it; of versions with one time the last one counts. Revenue follows `fct_subscription_terms`, where the latest version of a row replaces what was said before.
 #}
 with logging_sources as (
     select distinct _source from {{ ref('stg_canonical__subscription_changes') }}
@@ -60,22 +60,37 @@ periods as (
     select * from logged
     union all
     select * from observed
+),
+
+held as (
+    select
+        periods.subscription_id,
+        greatest(periods.valid_from, present.present_from) as valid_from,
+        least(periods.valid_to, present.present_to) as valid_to,
+        periods.plan,
+        periods.interval,
+        periods.quantity,
+        periods.amount,
+        periods.currency,
+        periods.origin
+    from periods
+    left join {{ ref('int_records__present') }} as present on present.record_type = 'subscription' and present.record_id = periods.subscription_id
 )
 
 select
-    periods.subscription_id || ':' || cast(periods.valid_from as varchar) as subscription_version_id,
-    periods.subscription_id,
+    held.subscription_id || ':' || cast(held.valid_from as varchar) as subscription_version_id,
+    held.subscription_id,
     subscriptions.customer_id,
-    periods.valid_from,
-    least(periods.valid_to, subscriptions.ended_at) as valid_to,
-    periods.plan,
-    periods.interval,
-    periods.quantity,
-    periods.amount,
-    periods.currency,
-    periods.origin
-from periods
-inner join {{ ref('fct_subscriptions') }} as subscriptions on subscriptions.subscription_id = periods.subscription_id
+    held.valid_from,
+    least(held.valid_to, subscriptions.ended_at) as valid_to,
+    held.plan,
+    held.interval,
+    held.quantity,
+    held.amount,
+    held.currency,
+    held.origin
+from held
+inner join {{ ref('fct_subscriptions') }} as subscriptions on subscriptions.subscription_id = held.subscription_id
 where
-    (periods.valid_to is null or periods.valid_to > periods.valid_from)
-    and (subscriptions.ended_at is null or subscriptions.ended_at > periods.valid_from)
+    (held.valid_to is null or held.valid_to > held.valid_from)
+    and (subscriptions.ended_at is null or subscriptions.ended_at > held.valid_from)
