@@ -2,8 +2,9 @@
     Changes of deals under the names of the deal's own columns. Where a source logs no change of a field at all, differences between the
     landed versions of a deal stand in for them, dated by the later version. Where the last logged value is not the value the deal has
     now, the missing change is added at the deal's last update, so that history ends where the deal stands.
-    Whether a deal is won or lost in its own word (`is_won`, `is_lost`) is compared where no change of stage is logged, from "no" before the
-    first version on; it dates from the closing time that the version gives, else from the version.
+    Whether a deal is won or lost in its own word (`is_won`, `is_lost`) is compared in every source, from "no" before the first version on: a
+    deal may be lost without leaving its stage. It dates from the closing time that the version gives, else from the version, and holds
+    until a change of stage is logged; where the next version says the same, it is said again at the last of those changes.
 #}
 {%- set tracked = {
     'stage': 'stage', 'pipeline': 'pipeline', 'amount': 'cast(amount as varchar)', 'currency': 'currency',
@@ -56,9 +57,9 @@ versions as (
         _source || ':' || deal_id as deal_id,
         _source,
         _row_hash,
-        coalesce(updated_at, _loaded_at) as versioned_at,
+        coalesce({{ version_time() }}, _loaded_at) as versioned_at,
         row_number() over (
-            partition by _source, deal_id, coalesce(updated_at, _loaded_at) order by _batch_seq desc, _row_hash desc
+            partition by _source, deal_id, coalesce({{ version_time() }}, _loaded_at) order by _batch_seq desc, _row_hash desc
         ) as choice,
         stage,
         pipeline,
@@ -72,7 +73,7 @@ versions as (
         coalesce(is_won, false) as is_won,
         coalesce(is_lost, false) as is_lost
     from {{ source('landing', 'deals') }}
-    where not coalesce(_is_tombstone, false) and (updated_at is null or updated_at <= {{ setting('as_of') }})
+    where not coalesce(_is_tombstone, false) and (updated_at is null or {{ version_time() }} <= {{ setting('as_of') }})
 ),
 
 {# A deal seen in one version only has nothing to compare. #}
@@ -111,6 +112,16 @@ version_steps as (
     from version_values
 ),
 
+said_again as (
+    select version_steps.deal_id, version_steps.field, version_steps.version, max(moves.changed_at) as moved_at
+    from version_steps
+    inner join readable as moves
+        on moves.deal_id = version_steps.deal_id
+        and moves.changed_at > version_steps.former_versioned_at and moves.changed_at <= version_steps.versioned_at
+    where moves.field = 'stage' and version_steps.field <> version_steps.logged_by and version_steps.field_value = 'true' and version_steps.former_value = 'true'
+    group by version_steps.deal_id, version_steps.field, version_steps.version
+),
+
 observed as (
     select
         version_steps.deal_id || ':' || version_steps.field || ':observed:' || cast(version_steps.versioned_at as varchar) as change_id,
@@ -118,17 +129,19 @@ observed as (
         version_steps.field,
         version_steps.former_value as old_value,
         version_steps.field_value as new_value,
-        greatest(version_steps.stated_at, coalesce(version_steps.former_versioned_at, version_steps.stated_at)) as changed_at,
+        coalesce(said_again.moved_at, greatest(version_steps.stated_at, coalesce(version_steps.former_versioned_at, version_steps.stated_at))) as changed_at,
         0 as sequence,
         cast(null as varchar) as changed_by,
         'observed' as origin,
         version_steps._source
     from version_steps
     inner join deals on deals.deal_id = version_steps.deal_id
-    left join logging_sources on logging_sources._source = version_steps._source and logging_sources.field = version_steps.logged_by
+    left join logging_sources on logging_sources._source = version_steps._source and logging_sources.field = version_steps.field
+    left join said_again
+        on said_again.deal_id = version_steps.deal_id and said_again.field = version_steps.field and said_again.version = version_steps.version
     where
         (version_steps.version > 1 or version_steps.field <> version_steps.logged_by)
-        and version_steps.field_value is distinct from version_steps.former_value
+        and (version_steps.field_value is distinct from version_steps.former_value or said_again.moved_at is not null)
         and logging_sources.field is null
 ),
 
@@ -151,7 +164,7 @@ standing as (
     {% for field, expression in tracked.items() -%}
     select
         deal_id, _source, '{{ field }}' as field, {{ expression }} as field_value,
-        {% if field == 'stage' %}coalesce(closed_at, updated_at){% else %}updated_at{% endif %} as updated_at
+        {% if field == 'stage' %}coalesce(closed_at, versioned_at){% else %}versioned_at{% endif %} as versioned_at
     from deals
     {% if not loop.last %}union all
     {% endif %}
@@ -165,7 +178,7 @@ assumed as (
         standing.field,
         latest.new_value as old_value,
         standing.field_value as new_value,
-        greatest(standing.updated_at, latest.changed_at) as changed_at,
+        greatest(standing.versioned_at, latest.changed_at) as changed_at,
         latest.sequence + 1 as sequence,
         cast(null as varchar) as changed_by,
         'assumed' as origin,
@@ -175,7 +188,7 @@ assumed as (
     where latest.new_value is distinct from standing.field_value
 )
 
-select *, row_number() over (partition by deal_id order by changed_at, sequence, change_id) as change_number
+select *, row_number() over (partition by deal_id order by changed_at, case when field in ('is_won', 'is_lost') then 1 else 0 end, sequence, change_id) as change_number
 from (
     select * from known
     union all

@@ -45,7 +45,13 @@ statements as (
         changed_at,
         change_number
         {%- for field in fields + closings %},
-        case when field = '{{ field }}' then coalesce(new_value, chr(0)) end
+        case
+            when field = '{{ field }}' then coalesce(new_value, chr(0))
+            {%- if field in closings %}
+            -- a logged stage speaks for itself; a version that still calls the deal won or lost says so after it
+            when field = 'stage' and origin = 'source' then 'false'
+            {%- endif %}
+        end
         {%- endfor %}
     from changes
     union all
@@ -101,7 +107,7 @@ bounded as (
             carried.next_from,
             present.present_to,
             case
-                when deals.is_merged then coalesce(deals.deleted_at, deals.updated_at, former.last_changed_at, deals.created_at)
+                when deals.is_merged then coalesce(deals.deleted_at, deals.versioned_at, former.last_changed_at, deals.created_at)
                 else deals.deleted_at
             end
         ) as valid_to

@@ -53,6 +53,7 @@ deals as (
         stages.stage is not null as is_known_stage,
         deals.lost_reason,
         deals.updated_at,
+        deals.versioned_at,
         deals.deleted_at,
         deals.is_test or {{ is_test_fact(by) }} as is_test,
         merged.survivor_id is not null as is_merged,

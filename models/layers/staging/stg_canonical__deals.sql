@@ -24,6 +24,7 @@ select
     lost_reason,
     coalesce(is_test, false) as is_test,
     updated_at,
+    {{ version_time() }} as versioned_at,
     {{ qualified('merged_into_id') }} as merged_into_id,
     coalesce(deleted_at, _gone_at) as deleted_at,
     _source

@@ -6,12 +6,12 @@ from decimal import Decimal as D
 
 import pytest
 
-from models import invariants
+from models import ingest, invariants
 from models.engines import movements
 
-SELECTED = ["+fct_deals", "+deals_history", "+fct_deal_stage_visits", "+customers_history", "+dim_customers", "+subscriptions_history", "+fct_subscription_terms", "+fct_exchange_rates"]
+SELECTED = ["+fct_deals", "+deals_history", "+companies_history", "+fct_deal_stage_visits", "+customers_history", "+dim_customers", "+subscriptions_history", "+fct_subscription_terms", "+fct_exchange_rates"]
 STAGES = [{"pipeline": "Sales", "stage": stage, "position": n, "is_won": stage == "Won", "is_lost": stage == "Lost", "_source": source}
-          for source in ("crm", "erp") for n, stage in enumerate(("New", "Won", "Lost"), 1)]
+          for source in ("crm", "erp") for n, stage in enumerate(("New", "Offer", "Won", "Lost"), 1)]
 DEAL = {"pipeline": "Sales", "amount": 10, "currency": "EUR", "contact_id": "A", "created_at": "2026-01-10"}
 ERP = {"_source": "erp", "deal_id": "again"}       # a source that logs no change: its versions are compared
 SHOP = {**DEAL, "_source": "shop", "deal_id": "again", "pipeline": None, "stage": None, "contact_id": None}      # one without stages: the deal alone says how it stands
@@ -26,6 +26,11 @@ def _contact(name: str, country: str, updated: str, batch: int = 1) -> dict:
     return {"contact_id": name, "email": f"{name}@{name}.example".lower(), "country_code": country, "created_at": "2026-01-01", "updated_at": updated, "_batch": batch}
 
 
+def _lost(name: str, *versions: tuple[str, str, bool, str | None]) -> list[dict]:
+    """Versions of a deal of the source that logs stages: (updated, stage, is_lost, closed)."""
+    return [{**DEAL, "deal_id": name, "stage": stage, "is_lost": is_lost, "closed_at": closed, "updated_at": updated, "_batch": n} for n, (updated, stage, is_lost, closed) in enumerate(versions, 1)]
+
+
 def _late(updated: str, batch: int, amount: int) -> tuple[dict, dict]:
     """A version of a deal and of a subscription of the source that logs nothing."""
     return ({**DEAL, "_source": "erp", "deal_id": "late", "stage": "New", "amount": amount, "updated_at": updated, "_batch": batch},
@@ -35,10 +40,20 @@ def _late(updated: str, batch: int, amount: int) -> tuple[dict, dict]:
 LATE = [_late("2026-04-01", 1, 10), _late("2026-06-01", 1, 30), _late("2026-05-01", 2, 20)]
 TIED = [{**DEAL, "_source": "erp", "deal_id": f"tied in {kind}", "stage": "New", "amount": amount, "updated_at": "2026-05-01", "_batch": batch}
         for kind, batches in (("one batch", (1, 1)), ("two batches", (1, 2))) for amount, batch in zip((11, 12), batches, strict=True)]
-BACK = [{**DEAL, "deal_id": "back", "stage": "New", "updated_at": "2026-02-01"}]
+MARKED = [{"contact_id": "Marked", "email": "m@m.example", "city": city, "created_at": "2026-01-01", "updated_at": updated, "deleted_at": deleted, "_batch": batch}
+          for batch, (updated, city, deleted) in enumerate((("2026-01-02", "Ulm", None), ("2026-02-11", "Ulm", "2026-02-10"), ("2026-03-10", "Jena", None)), 1)]
+PAIR = [{"contact_id": f"Pair {country}", "email": "pair@pair.example", "country_code": country, "created_at": made, "updated_at": made} for country, made in (("DE", "2026-01-01"), ("FR", "2026-05-01"))]
+# gone with the second batch and back with the third
+BACK = {"deals": [{**DEAL, "deal_id": "back", "stage": "New", "updated_at": "2026-02-01"}],
+        "contacts": [_contact("A", "DE", "2026-01-01"), PAIR[1]],
+        "companies": [{"company_id": "Kite", "name": "Kite", "created_at": "2026-01-01", "updated_at": "2026-02-01"}],
+        "subscriptions": [{**TERM, "_source": source, "subscription_id": "back", "amount": 60, "updated_at": "2026-05-01"} for source in ("crm", "erp")]}
+AHEAD = [{**DEAL, "deal_id": "ahead", "stage": "New", "amount": 30, "updated_at": "2999-01-01"}, {**DEAL, "deal_id": "into", "stage": "New", "updated_at": "2999-01-01", "merged_into_id": "ahead"},
+         *({**DEAL, "_source": "erp", "deal_id": "ahead", "stage": "New", "amount": amount, "updated_at": updated} for amount, updated in ((20, "2026-02-01"), (30, "2999-01-01")))]
 STORY = {
     "pipeline_stages": STAGES,
-    "contacts": [_contact("A", "DE", "2026-01-01"), _contact("Late", "DE", "2026-03-01"), _contact("Late", "FR", "2026-06-01"), _contact("Late", "IT", "2026-04-15", 2),
+    "companies": BACK["companies"],
+    "contacts": [*BACK["contacts"], PAIR[0], *MARKED, _contact("Late", "DE", "2026-03-01"), _contact("Late", "FR", "2026-06-01"), _contact("Late", "IT", "2026-04-15", 2),
                  _contact("One", "PT", "2026-05-01"), _contact("One", "ES", "2026-05-01"), _contact("Two", "PT", "2026-05-01"), _contact("Two", "ES", "2026-05-01", 2)],
     "deals": [
         {**DEAL, "deal_id": "again", "stage": "Lost", "is_won": False, "is_lost": True, "closed_at": "2026-04-01", "updated_at": "2026-04-01", "_batch": 2},
@@ -47,11 +62,16 @@ STORY = {
         {**DEAL, **ERP, "stage": "New", "updated_at": "2026-03-01", "_batch": 2}, {**DEAL, **ERP, "stage": "Lost", "closed_at": "2026-04-01", "updated_at": "2026-04-01", "_batch": 3},
         {**SHOP, "updated_at": "2026-01-10"}, {**SHOP, "is_won": True, "closed_at": "2026-02-01", "updated_at": "2026-02-01"},
         {**SHOP, "is_won": False, "updated_at": "2026-03-01", "_batch": 2}, {**SHOP, "is_lost": True, "closed_at": "2026-04-01", "updated_at": "2026-04-01", "_batch": 3},
-        *(deal for deal, _ in LATE), *TIED, *BACK],
-    "deal_changes": [_stage("New", "Won", "2026-02-01", 1), _stage("Won", "New", "2026-03-01", 2), _stage("New", "Lost", "2026-04-01", 3)],
+        *_lost("flagged", ("2026-01-11", "New", False, None), ("2026-02-10", "New", True, "2026-02-10"), ("2026-03-10", "New", False, None), ("2026-04-10", "Won", False, "2026-04-10")),
+        *_lost("moved", ("2026-01-11", "New", False, None), ("2026-02-10", "New", True, "2026-02-10"), ("2026-03-10", "Offer", True, "2026-02-10"), ("2026-04-10", "Offer", False, None)),
+        *(deal for deal, _ in LATE), *TIED, *AHEAD, *BACK["deals"]],
+    "deal_changes": [_stage("New", "Won", "2026-02-01", 1), _stage("Won", "New", "2026-03-01", 2), _stage("New", "Lost", "2026-04-01", 3),
+                     {**_stage("New", "Won", "2026-04-10", 1), "deal_id": "flagged"}, {**_stage("New", "Offer", "2026-03-05", 1), "deal_id": "moved"},
+                     {"deal_id": "ahead", "field": "amount", "old_value": "10", "new_value": "20", "changed_at": "2026-02-01", "sequence": 1}],
     "subscriptions": [
         {**TERM, "subscription_id": "moved", "contact_id": "A", "amount": 100, "ended_at": "2026-08-20"},
         {**TERM, "subscription_id": "never", "contact_id": "Late", "amount": 77, "ended_at": "2026-02-10"},
+        {**TERM, "subscription_id": "instant", "contact_id": "Late", "amount": 50, "plan": "Basic", "ended_at": "2026-03-10"}, *BACK["subscriptions"],
         {**TERM, "_source": "erp", "subscription_id": "tied", "amount": 40, "updated_at": "2026-05-01"}, {**TERM, "_source": "erp", "subscription_id": "tied", "amount": 41, "updated_at": "2026-05-01", "_batch": 2},
         *(subscription for _, subscription in LATE)],
     "subscription_changes": [
@@ -63,9 +83,8 @@ STORY = {
 
 def _land(made, rows: dict[str, list[dict]]) -> None:
     made.land(rows)
-    gone = {"deals": BACK, "contacts": [rows["contacts"][[r["contact_id"] for r in rows["contacts"]].index("A")]]}
-    made.land(gone, shift=1, tombstone=True)
-    made.land(gone, shift=2)
+    made.land(BACK, shift=1, tombstone=True)
+    made.land(BACK, shift=2)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +113,56 @@ def test_a_deal_opened_again_visits_its_stage_twice(told, source):
                       ("New", 3, 2, datetime(2026, 3, 1), datetime(2026, 4, 1)), ("Lost", 4, 1, datetime(2026, 4, 1), datetime(2026, 4, 1))]
 
 
-def test_a_row_that_vanished_from_an_extract_and_returned_is_current_with_one_unbroken_history(told):
+GONE, RETURNED = datetime(2026, 11, 3), datetime(2026, 11, 4)      # as batches two and three were loaded
+
+
+def test_a_row_that_vanished_from_an_extract_and_returned_is_current_and_its_history_has_the_gap(told):
     assert told.rows("SELECT is_open FROM marts.fct_deals WHERE deal_id = 'crm:back'") == [(True,)]
-    assert told.rows("SELECT valid_from, valid_to FROM marts.deals_history WHERE deal_id = 'crm:back'") == [(datetime(2026, 1, 10), None)]
-    assert told.rows("SELECT valid_from, valid_to, country_code FROM marts.customers_history WHERE customer_id = ?", told.customer("A")) == [(datetime(2026, 1, 1), None, "DE")]
+    assert told.rows("SELECT valid_from, valid_to, is_open FROM marts.deals_history WHERE deal_id = 'crm:back' ORDER BY 1") == [(datetime(2026, 1, 10), GONE, True), (RETURNED, None, True)]
+    assert told.rows("SELECT valid_from, valid_to, country_code FROM marts.customers_history WHERE customer_id = ? ORDER BY 1", told.customer("A")) == [(datetime(2026, 1, 1), GONE, "DE"), (RETURNED, None, "DE")]
+    assert told.rows("SELECT valid_from, valid_to, name FROM marts.companies_history WHERE company_id = 'crm:Kite' ORDER BY 1") == [(datetime(2026, 1, 1), GONE, "Kite"), (RETURNED, None, "Kite")]
+    for source in ("crm", "erp"):      # one logs changes, of the other the versions are compared
+        assert told.rows("SELECT valid_from, valid_to, amount FROM marts.subscriptions_history WHERE subscription_id = ? ORDER BY 1", f"{source}:back") == [
+            (datetime(2026, 3, 10), GONE, D(60)), (RETURNED, None, D(60))]
+        assert told.rows("SELECT valid_from, valid_to, mrr_amount FROM marts.fct_subscription_terms WHERE subscription_id = ?", f"{source}:back") == [(datetime(2026, 3, 10), None, D(60))]
+
+
+def test_a_row_marked_as_deleted_and_no_longer_has_the_gap_too_and_a_customer_of_two_records_is_the_other_meanwhile(told):
+    assert told.rows("SELECT valid_from, valid_to, city FROM marts.customers_history WHERE customer_id = ? ORDER BY 1", told.customer("Marked")) == [
+        (datetime(2026, 1, 1), datetime(2026, 2, 10), "Ulm"), (datetime(2026, 3, 10), None, "Jena")]
+    pair = told.customer("Pair DE")
+    assert told.customer("Pair FR") == pair
+    told_of_pair = told.rows("SELECT valid_from, valid_to, country_code FROM marts.customers_history WHERE customer_id = ? ORDER BY 1", pair)
+    assert told_of_pair == [(datetime(2026, 1, 1), datetime(2026, 5, 1), "DE"), (datetime(2026, 5, 1), GONE, "FR"), (GONE, RETURNED, "DE"), (RETURNED, None, "FR")]
+
+
+def test_a_deal_lost_by_its_own_word_was_lost_until_it_was_opened_again_although_its_source_logs_stages(told):
+    periods = "SELECT valid_from, valid_to, stage, is_won, is_lost, is_open FROM marts.deals_history WHERE deal_id = ? ORDER BY 1"
+    assert told.rows(periods, "crm:flagged") == [
+        (datetime(2026, 1, 10), datetime(2026, 2, 10), "New", False, False, True), (datetime(2026, 2, 10), datetime(2026, 3, 10), "New", False, True, False),
+        (datetime(2026, 3, 10), datetime(2026, 4, 10), "New", False, False, True), (datetime(2026, 4, 10), None, "Won", True, False, False)]
+    assert told.rows(periods, "crm:moved") == [
+        (datetime(2026, 1, 10), datetime(2026, 2, 10), "New", False, False, True), (datetime(2026, 2, 10), datetime(2026, 3, 5), "New", False, True, False),
+        (datetime(2026, 3, 5), datetime(2026, 4, 10), "Offer", False, True, False), (datetime(2026, 4, 10), None, "Offer", False, False, True)]
+
+
+def test_what_a_clock_of_the_future_says_dates_from_its_arrival_in_every_history_of_deals(told):
+    arrived = datetime(2026, 11, 2, 0, 5)
+    periods = "SELECT valid_from, valid_to, amount FROM marts.deals_history WHERE deal_id = ? ORDER BY 1"
+    assert told.rows(periods, "crm:ahead") == [(datetime(2026, 1, 10), datetime(2026, 2, 1), D(10)), (datetime(2026, 2, 1), arrived, D(20)), (arrived, None, D(30))]
+    assert told.rows(periods, "erp:ahead") == [(datetime(2026, 1, 10), arrived, D(20)), (arrived, None, D(30))]
+    assert told.rows(periods, "crm:into") == [(datetime(2026, 1, 10), arrived, D(10))]
+
+
+def test_a_subscription_that_ended_as_it_began_is_kept_moves_no_revenue_and_is_told_with_its_reason(told):
+    found = told.one("SELECT plan, amount, currency, mrr_amount, mrr_amount_reporting, paid_from_at, is_active, started_at, ended_at FROM marts.fct_subscriptions WHERE subscription_id = 'crm:instant'")
+    day = datetime(2026, 3, 10)
+    assert found == {"plan": "Basic", "amount": 50, "currency": "EUR", "mrr_amount": 0, "mrr_amount_reporting": 0, "paid_from_at": None, "is_active": False, "started_at": day, "ended_at": day}
+    with told.open() as con:
+        reasons = {row["raw"].split('"')[3]: row["reasons"] for row in ingest.quarantine_rows(con, None, "crm", "subscriptions", 10).rows(named=True)}
+        ingest.summarise_quarantine(con)
+        shown = con.execute("SELECT source, field, rows FROM ops.quarantine_summary WHERE entity = 'subscriptions'").fetchall()
+    assert reasons["crm:instant"].startswith("ended_at is the instant of its start") and shown == [("crm", "ended_at", len(reasons))]
 
 
 def test_an_older_version_that_arrives_late_takes_its_place_in_history_and_the_newest_stays_current(told):
@@ -140,6 +205,14 @@ def test_their_movements_close_and_no_recurring_revenue_is_negative_or_counted_t
     assert months == [(3, 0, 90, 0, 0, 0, 90), (5, 90, 0, 60, 40, 0, 110), (6, 110, 0, 30, 0, 0, 140), (8, 140, 0, 0, 0, 140, 0)]
     assert told.column("SELECT min(least(opening_mrr, closing_mrr)) FROM metrics.mtr_revenue_movements") == [0]
     assert told.column("SELECT count(*) FROM metrics.mtr_revenue_movements WHERE customer_id = ?", told.customer("Late")) == [0]
+
+
+def test_their_histories_overlap_nowhere_and_end_where_the_rows_stand(told):
+    marts = ("deals_history", "customers_history", "companies_history", "subscriptions_history", "fct_subscription_terms")
+    tests = ["deals_history_ends_where_the_deals_stand", "stage_visits_follow_each_other", "every_subscription_is_in_the_facts_or_left_out_for_a_reason", *(f"no_overlap_{mart}*" for mart in marts), *(f"primary_key_{mart}*" for mart in marts)]
+    told.resolve()      # closes what looks
+    results = told.dbt(told.file, "test", "--select", *tests)
+    assert len(results) == 13 and {r.node.name: str(r.status) for r in results if r.status != "pass"} == {}
 
 
 def test_the_order_of_rows_within_their_batches_decides_nothing(told):
