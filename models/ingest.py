@@ -298,12 +298,36 @@ def future_versions(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
     return {entity: rows for entity, rows in counts.items() if rows}
 
 
+def tied_versions(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Keys by entity whose newest versions came in one batch with one time of change (or none) and differ: their content decides which counts.
+
+    Only a batch in which a key occurred more than once can hold such versions, and only those are looked at.
+    """
+    found = {}
+    for (entity,) in con.execute("SELECT DISTINCT entity FROM ops.batches WHERE duplicate_keys > 0 ORDER BY entity").fetchall():
+        contract = load_contracts()[entity]
+        key, time = ", ".join(map(quoted, ("_source", *contract.key))), VERSION_TIME if "updated_at" in contract.by_name else "CAST(NULL AS TIMESTAMP)"
+        same = " AND ".join(f"l.{quoted(name)} IS NOT DISTINCT FROM t.{quoted(name)}" for name in ("_source", *contract.key))
+        (rows,) = con.execute(f"""
+            WITH tied AS (
+                SELECT {key}, {time} AS made_at, _batch_seq FROM landing.{entity}
+                WHERE NOT _is_tombstone AND _batch_id IN (SELECT batch_id FROM ops.batches WHERE entity = $entity AND duplicate_keys > 0)
+                GROUP BY ALL HAVING count(*) > 1)
+            SELECT count(*) FROM tied AS t WHERE NOT EXISTS (
+                SELECT 1 FROM (SELECT {key}, {time} AS made_at, _batch_seq, _is_tombstone FROM landing.{entity}) AS l
+                WHERE {same} AND CASE WHEN l._is_tombstone OR l.made_at IS NOT DISTINCT FROM t.made_at THEN l._batch_seq > t._batch_seq ELSE coalesce(l.made_at > t.made_at, t.made_at IS NULL) END)""",
+            {"entity": entity}).fetchone()
+        if rows:
+            found[entity] = rows
+    return found
+
+
 def _accept(con: duckdb.DuckDBPyConnection, contract: Contract, batch: BatchContext, *, full: bool) -> tuple[int, int, int]:
     columns = [c.name for c in contract.columns]
     listed = ", ".join(quoted(c) for c in columns)
     versioned = "updated_at" in contract.by_name
     # a version met before under the same `updated_at` is the same fact delivered again, however old the batch
-    seen_before = "h.updated_at IS NOT NULL OR h.is_latest" if versioned else "h.is_latest"
+    seen_before = "h.updated_at IS NOT NULL OR h.is_newest" if versioned else "h.is_newest"
     order = f"""(PARTITION BY {', '.join('l.' + quoted(k) for k in contract.key)}
                  ORDER BY _is_tombstone, {f'{VERSION_TIME} DESC NULLS LAST,' if versioned else ''} _batch_seq DESC, _row_hash DESC"""
     whole = f"{order} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)"     # the same order, so that DuckDB sorts once
@@ -311,14 +335,25 @@ def _accept(con: duckdb.DuckDBPyConnection, contract: Contract, batch: BatchCont
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE history AS
         SELECT {_key(contract, 'l')} AS row_key, _row_hash, {'updated_at,' if versioned else ''} _is_tombstone, row_number() OVER {order}) = 1 AS is_latest,
+               first_value(_batch_seq) OVER {whole} = _batch_seq {f"AND first_value({VERSION_TIME}) OVER {whole} IS NOT DISTINCT FROM {VERSION_TIME}" if versioned else ""} AS is_newest,
                max(2 * _batch_seq + CAST(_is_tombstone AS INTEGER)) OVER {whole} % 2 = 1 AS is_gone
         FROM landing.{contract.entity} AS l WHERE _source = ?""", [batch.source])
     before = con.execute("SELECT count(*) FROM history WHERE is_latest AND NOT is_gone").fetchone()[0]
+    # keys whose newest versions are several of one time, which the delivery does not repeat as they were: what it says of them now is taken
+    con.execute(f"""
+        CREATE OR REPLACE TEMP TABLE unsettled AS
+        WITH tied AS (
+            SELECT row_key FROM history WHERE is_newest AND NOT is_latest AND NOT is_gone
+            {'' if versioned else 'UNION SELECT row_key FROM parsed WHERE len(reasons) = 0 GROUP BY row_key HAVING count(DISTINCT _row_hash) > 1'}),
+        delivered AS (SELECT row_key, list_sort(list(DISTINCT _row_hash)) AS content FROM parsed WHERE len(reasons) = 0 AND row_key IN (FROM tied) GROUP BY row_key),
+        known AS (SELECT row_key, list_sort(list(DISTINCT _row_hash)) AS content FROM history WHERE is_newest AND NOT is_gone AND row_key IN (FROM tied) GROUP BY row_key)
+        SELECT row_key FROM delivered LEFT JOIN known USING (row_key) WHERE delivered.content IS DISTINCT FROM known.content""")
     con.execute(f"""
         INSERT INTO landing.{contract.entity} ({listed}, {', '.join(LINEAGE)})
         SELECT {', '.join('p.' + quoted(c) for c in columns)}, $source, $batch, $seq, $at, p._row_number, p._row_hash, p._custom, false
         FROM (SELECT DISTINCT ON (row_key, _row_hash) * FROM parsed WHERE len(reasons) = 0 ORDER BY row_key, _row_hash, _row_number) AS p
-        WHERE NOT EXISTS (SELECT 1 FROM history AS h WHERE h.row_key = p.row_key AND h._row_hash = p._row_hash AND NOT h._is_tombstone AND NOT h.is_gone AND ({seen_before}))""",
+        WHERE NOT EXISTS (SELECT 1 FROM history AS h WHERE h.row_key = p.row_key AND h._row_hash = p._row_hash AND NOT h._is_tombstone AND NOT h.is_gone AND ({seen_before})
+                          AND NOT (h.is_newest AND p.row_key IN (FROM unsettled)))""",
         {"source": batch.source, "batch": batch.batch_id, "seq": batch.batch_seq, "at": batch.loaded_at})
     accepted = con.execute(f"SELECT count(*) FROM landing.{contract.entity} WHERE _batch_id = ? AND _source = ?", [batch.batch_id, batch.source]).fetchone()[0]
     deleted = 0
@@ -334,6 +369,7 @@ def _accept(con: duckdb.DuckDBPyConnection, contract: Contract, batch: BatchCont
             {"source": batch.source, "batch": batch.batch_id, "seq": batch.batch_seq, "at": batch.loaded_at})
         deleted = con.execute(f"SELECT count(*) FROM landing.{contract.entity} WHERE _batch_id = ? AND _source = ? AND _is_tombstone", [batch.batch_id, batch.source]).fetchone()[0]
     con.execute("DROP TABLE history")
+    con.execute("DROP TABLE unsettled")
     return accepted, deleted, before
 
 

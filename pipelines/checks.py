@@ -91,15 +91,18 @@ def record(home: Home, run_id: str, rows: list[tuple[str, str, str, bool, int, s
             con.executemany("INSERT INTO ops.check_results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [[run_id, *row, utc_now()] for row in rows])
 
 
-def record_landing(home: Home, run_id: str, verdicts: dict[str, Verdict], volume: dict[str, str], usual: list[volumes.Volume], ahead: dict[str, int]) -> None:
+def record_landing(home: Home, run_id: str, verdicts: dict[str, Verdict], volume: dict[str, str], usual: list[volumes.Volume], ahead: dict[str, int],
+                   tied: dict[str, int]) -> None:
     """Keep the landing verdicts of a run. A volume outside of its own history's bounds is a warning: a good day looks like that too.
 
-    `ahead`: rows by entity that say they were changed after they arrived; they count as of their arrival.
+    `ahead`: rows by entity that say they were changed after they arrived; they count as of their arrival. `tied`: keys by entity with
+    several newest versions of one time in one batch.
     """
     rows = [("contract", f"landing.{v.entity}", "error", v.is_passed, v.failing_rows, "; ".join(v.failures) or f"{v.evaluated} expectations met") for v in verdicts.values()]
     rows += [("volume", f"landing.{entity}", "error", False, 0, detail) for entity, detail in volume.items()]
     rows += [(f"volume of the {v.kind} as usual", f"landing.{v.entity}", "warn", v.is_usual, 0, v.sentence) for v in usual]
     rows += [("changed before it arrived", f"landing.{entity}", "warn", False, found, "updated_at lies after the arrival: a clock runs ahead; these versions count as of their arrival") for entity, found in ahead.items()]
+    rows += [("one row of each key is the newest", f"landing.{entity}", "warn", False, found, "one batch held several of one time of change and different content: the content decides which counts, the same way at every run") for entity, found in tied.items()]
     record(home, run_id, rows)
 
 

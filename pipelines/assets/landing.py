@@ -57,12 +57,14 @@ def landing_asset(declarations: list[SourceDeclaration]) -> AssetsDefinition:
             ingest.write_settings(con, home.workspace, run.instant, watermark)
             counts = {e: con.execute(f"SELECT count(*) FROM landing.{e}").fetchone()[0] for e in load_contracts()}
             volume = checks.volume_drops(con, home.workspace.max_row_drop)
-            usual, ahead = volumes.compare(con), ingest.future_versions(con)
+            usual, ahead, tied = volumes.compare(con), ingest.future_versions(con), ingest.tied_versions(con)
             for found in usual:
                 if not found.is_usual:
                     PROGRESS.detail(f"WARNING: {found.sentence}")
             for entity, rows in ahead.items():
                 PROGRESS.detail(f"WARNING: {rows:,} rows of {entity} say they were changed after they arrived; they count as of their arrival")
+            for entity, rows in tied.items():
+                PROGRESS.detail(f"WARNING: {rows:,} keys of {entity} came more than once in one batch with one time of change and different content; the content decides which row counts")
         for entity, rows in counts.items():
             yield MaterializeResult(asset_key=["landing", entity], metadata={"rows": rows})
         with PROGRESS.stage("hold landed rows to their contracts"):
@@ -74,5 +76,5 @@ def landing_asset(declarations: list[SourceDeclaration]) -> AssetsDefinition:
             drop = volume.get(entity)
             yield AssetCheckResult(passed=drop is None, asset_key=["landing", entity], check_name="volume", severity=AssetCheckSeverity.ERROR,
                                    metadata={"detail": drop or "within bounds"})
-        checks.record_landing(home, run.run_id, results, volume, usual, ahead)
+        checks.record_landing(home, run.run_id, results, volume, usual, ahead, tied)
     return take_in

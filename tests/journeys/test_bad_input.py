@@ -111,10 +111,12 @@ def test_a_warehouse_that_cannot_be_opened_is_a_failed_run_and_status_says_so(tm
 
 def test_bad_rows_wait_in_quarantine_with_their_reason_and_can_be_replayed(untouched, tmp_path):
     rows = [{"order_id": "q1", "contact_id": "c1", "ordered_at": "2026-09-31", "net_amount": "5", "currency": "USD"}, {"order_id": "q2", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "12 EUR", "currency": "USD"},
-            {"order_id": " ", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "1", "currency": "USD"}, {"order_id": "q3", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "7.50", "currency": "USD"}]
+            {"order_id": " ", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "1", "currency": "USD"}, {"order_id": "q3", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": "7.50", "currency": "USD"},
+            *({"order_id": "twice", "contact_id": "c1", "ordered_at": "2026-09-30", "net_amount": amount, "currency": "USD"} for amount in ("8", "9"))]
     write_csv(tmp_path / "in", "orders", rows)
     untouched.run("import", str(tmp_path / "in"), "--source", "crm")
     untouched.run("run", "--only", "landing")
+    assert "warn: one row of each key is the newest on landing.orders, 1 rows" in untouched.run("status").stdout
     shown = untouched.rows("quarantine", "show")
     assert {(r["row_number"], r["reasons"].split(" ")[0]) for r in shown} == {(2, "ordered_at"), (3, "net_amount"), (4, "order_id")}    # line 1 is the header
     assert all(r["file"] == "orders.csv" for r in shown)

@@ -1,5 +1,6 @@
 """Full extracts, one after the other, into landing: what is taken, what gets a tombstone, what lives again."""
 
+import random
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -24,6 +25,7 @@ def extract(tmp_path):
             frame = pl.DataFrame([{"_file": "all.csv", "_row_number": n} | row for n, row in enumerate(rows, 1)], schema={n: pl.String for n in names} | {"_row_number": pl.Int64})
             frame.write_parquet(tmp_path / "all.parquet")
             return ingest.load(con, contract, tmp_path / "all.parquet", ingest.BatchContext("crm", f"b{number}", number, FIRST + timedelta(days=number), "UTC", "EUR"), full=True)
+        run.con = con
         yield run
 
 
@@ -58,3 +60,54 @@ def test_a_row_of_a_table_without_versions_returns_and_goes(extract):
     rate = {"rate_date": "2026-01-02", "base_currency": "EUR", "quote_currency": "USD", "rate": "1.1"}
     other = rate | {"quote_currency": "JPY"}
     assert [told(extract("exchange_rates", *rows)) for rows in ((rate, other), (other,), (rate, other), (rate, other), (other,))] == [(2, 0, 0), (0, 1, 1), (1, 1, 0), (0, 2, 0), (0, 1, 1)]
+
+
+def current(extract, entity: str, value: str) -> list:
+    """Values of the rows that count, as staging chooses them."""
+    contract = load_contracts()[entity]
+    order = f"{ingest.VERSION_TIME} DESC NULLS LAST, _batch_seq DESC, _row_hash DESC" if "updated_at" in contract.by_name else "_batch_seq DESC, _row_hash DESC"
+    return [row[0] for row in extract.con.execute(f"SELECT {value} FROM landing.{entity} WHERE NOT _is_tombstone QUALIFY row_number() OVER (PARTITION BY {', '.join(contract.key)} ORDER BY {order}) = 1 ORDER BY 1").fetchall()]
+
+
+def test_of_a_key_delivered_often_the_newest_counts_and_twenty_orders_of_the_rows_give_one_result(extract):
+    """Fault 13. Where two rows of a key say they were changed at one time, nothing in the delivery tells the later: their content decides, whatever their order, and they are counted."""
+    rows = [DEAL | {"stage": stage, "updated_at": f"2026-03-0{day}"} for day, stage in ((1, "New"), (3, "Offer"), (2, "Won"))]
+    rows += [OTHER | {"stage": stage} for stage in ("New", "Offer", "Won")]
+    found, chance = set(), random.Random(13)
+    for _ in range(20):
+        extract.con.execute("DELETE FROM landing.deals; DELETE FROM ops.batches")
+        assert extract("deals", *chance.sample(rows, len(rows))).duplicate_keys == 4
+        assert current(extract, "deals", "stage || '/' || deal_id")[0] == "Offer/D"
+        found.add(extract.con.execute("SELECT sum(hash(deal_id, stage, updated_at, _row_hash))::VARCHAR FROM landing.deals").fetchone()[0] + str(current(extract, "deals", "stage || deal_id")))
+        assert ingest.tied_versions(extract.con) == {"deals": 1}
+    assert len(found) == 1
+
+
+def test_a_tie_that_comes_again_changes_nothing_and_one_of_its_rows_alone_settles_it(extract):
+    tied = [OTHER | {"stage": stage} for stage in ("New", "Won")]
+    assert told(extract("deals", *tied)) == (2, 0, 0)
+    (counts,) = current(extract, "deals", "stage")
+    for rows in (tied, tied[::-1]):
+        assert told(extract("deals", *rows)) == (0, 2, 0)
+    assert current(extract, "deals", "stage") == [counts] and ingest.tied_versions(extract.con) == {"deals": 1}
+    (other,) = [row for row in tied if row["stage"] != counts]
+    assert told(extract("deals", other)) == (1, 0, 0)
+    assert current(extract, "deals", "stage") == [other["stage"]] and ingest.tied_versions(extract.con) == {}
+    assert told(extract("deals", other)) == (0, 1, 0)
+    assert told(extract("deals", DEAL)) == (1, 0, 1)
+
+
+def test_a_tie_in_a_table_without_times_of_change_does_not_alternate_with_each_extract(extract):
+    rate = {"rate_date": "2026-01-02", "base_currency": "EUR", "quote_currency": "USD"}
+    tied = [rate | {"rate": value} for value in ("1.1", "1.2", "1.3")]
+    assert told(extract("exchange_rates", *tied)) == (3, 0, 0)
+    counts = current(extract, "exchange_rates", "rate")
+    for rows in (tied, tied[::-1], tied):
+        assert told(extract("exchange_rates", *rows)) == (0, 3, 0)
+        assert current(extract, "exchange_rates", "rate") == counts and ingest.tied_versions(extract.con) == {"exchange_rates": 1}
+    for alone in (tied[0], tied[1], tied[0]):      # without a time the delivery says what is true now
+        assert told(extract("exchange_rates", alone)) == (1, 0, 0)
+        assert [str(value) for value in current(extract, "exchange_rates", "rate")] == [alone["rate"] + "0" * 7] and ingest.tied_versions(extract.con) == {}
+    assert told(extract("exchange_rates", *tied[:2])) == (2, 0, 0)
+    assert ingest.tied_versions(extract.con) == {"exchange_rates": 1}
+    assert told(extract("exchange_rates", *tied[:2])) == (0, 2, 0)
