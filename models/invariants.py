@@ -138,13 +138,13 @@ def _sums_unlike_their_total(con: duckdb.DuckDBPyConnection) -> list[dict[str, A
         if not chosen:
             continue
         names = tuple(name for name, _ in chosen)
-        whole = metrics.query(con, metrics.MetricRequest(names, **choices), reads_stored=True)
+        whole = metrics.query(con, metrics.MetricRequest(names, **choices), reads_stored=True, read=(registry, context))
         shown = {name: column for name, column in zip(names, whole.columns, strict=True)}
         if not choices:      # the range of one metric alone would begin elsewhere
             choices = {"start": whole.start, "end": whole.end}
         for dimension in sorted({d for _, dimensions in chosen for d in dimensions}):
             asked = [name for name, dimensions in chosen if dimension in dimensions]
-            parts = metrics.query(con, metrics.MetricRequest(tuple(asked), by=(dimension,), **choices), reads_stored=True)
+            parts = metrics.query(con, metrics.MetricRequest(tuple(asked), by=(dimension,), **choices), reads_stored=True, read=(registry, context))
             for name in asked:
                 column = shown[name]
                 total, added = (float(frame[column].sum() or 0) for frame in (whole.frame, parts.frame))

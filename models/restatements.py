@@ -57,7 +57,7 @@ def measure(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
 
 
 def _numbers(con: duckdb.DuckDBPyConnection, known: metrics.Registry, context: Context, names: list[str], by: tuple[str, ...]) -> pl.DataFrame:
-    answer = metrics.query(con, metrics.MetricRequest(names=tuple(names), by=by, grain=GRAIN), reads_stored=True)
+    answer = metrics.query(con, metrics.MetricRequest(names=tuple(names), by=by, grain=GRAIN), reads_stored=True, read=(known, context))
     parts = []
     for name, meta in answer.columns.items():
         parts.append(answer.frame.select(

@@ -33,6 +33,8 @@ class EventLog(ConsolidatedSqliteEventLogStorage):
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         self._lock = threading.RLock()
         self._engine: sqlalchemy.Engine | None = None
+        self._tables: set[str] = set()
+        self._asset_columns: set[str] = set()
         super().__init__(str(Path(base_dir) / "events"), inst_data)
 
     def _opened(self) -> sqlalchemy.Engine:
@@ -56,6 +58,19 @@ class EventLog(ConsolidatedSqliteEventLogStorage):
                     yield connection
                 finally:
                     self._inside = None
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether the file has the table. One that is there stays: it is asked before every event of a check."""
+        if table_name not in self._tables:
+            with self._connect() as connection:
+                self._tables |= set(sqlalchemy.inspect(connection).get_table_names())
+        return table_name in self._tables
+
+    def _has_asset_key_col_on_connection(self, conn: sqlalchemy.Connection, column_name: str) -> bool:
+        # asked for every event of an asset; a column, too, is only ever added
+        if column_name not in self._asset_columns:
+            self._asset_columns |= {str(column["name"]) for column in sqlalchemy.inspect(conn).get_columns("asset_keys")}
+        return column_name in self._asset_columns
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Write events in one transaction."""

@@ -75,14 +75,17 @@ def write_definitions(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("create or replace table meta.metrics as select cast(? as varchar) as definitions", [definitions.to_json()])
 
 
-def query(con: duckdb.DuckDBPyConnection, request: MetricRequest, *, reads_stored: bool = False) -> MetricAnswer:
+def query(con: duckdb.DuckDBPyConnection, request: MetricRequest, *, reads_stored: bool = False, read: tuple[Registry, Context] | None = None) -> MetricAnswer:
     """Answer `request` on an open snapshot. With `reads_stored` whole months come from the tables that engines filled in the same build.
+
+    Who asks many questions of one state reads `registry(con)` and `read_context(con)` once and gives both as `read`.
 
     With a grain and no dimension every period of the range is a row, counts and sums being 0 where nothing happened and null
     after the newest data; with dimensions only the combinations that occur are rows. Raises `UsageError` for anything the
     registry does not offer.
     """
-    known, context = registry(con), replace(read_context(con), reads_stored=reads_stored)
+    known, context = read or (registry(con), read_context(con))
+    context = replace(context, reads_stored=reads_stored)
     columns = columns_of(request, known, context)
     check(request, columns, known, context)
     start, end = _range(con, request, columns, known, context)
