@@ -65,6 +65,15 @@
     select explode(sequence({{ first_day }}, {{ last_day }}, interval 1 day)) as date_day
 {%- endmacro %}
 
+{# In a select list: a row for each day of a range that each row states itself. A bound that is null is none. #}
+{% macro each_day(first_day, last_day) %}{{ return(adapter.dispatch('each_day', 'rapport')(first_day, last_day)) }}{% endmacro %}
+{% macro default__each_day(first_day, last_day) -%}
+    cast(unnest(generate_series(cast({{ first_day }} as timestamp), cast({{ last_day }} as timestamp), interval 1 day)) as date)
+{%- endmacro %}
+{% macro spark__each_day(first_day, last_day) -%}
+    explode(sequence({{ first_day }}, {{ last_day }}, interval 1 day))
+{%- endmacro %}
+
 {% macro iso_year(day) %}{{ return(adapter.dispatch('iso_year', 'rapport')(day)) }}{% endmacro %}
 {% macro default__iso_year(day) -%} isoyear({{ day }}) {%- endmacro %}
 {% macro spark__iso_year(day) -%} extract(yearofweek from {{ day }}) {%- endmacro %}
