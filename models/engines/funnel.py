@@ -277,10 +277,8 @@ class _Builder:
         reached = f"CASE {' '.join(arms)} ELSE {count} END" if arms else "1"
         by = [f"WHEN reached = {gap} AND {ended[gap]} THEN x{gap}" for gap in sorted(gaps)]
         if self.spec.order == "strict":
-            by += [
-                f"WHEN reached = {step} AND seen{step + 1}.at < {self.deadline(step + 1)} THEN seen{step + 1}"
-                for step in range(1, count)
-            ]
+            # first: whatever follows the step ends the attempt, and no exclusion comes before what follows at once
+            by = [f"WHEN reached = {step} AND seen{step + 1}.at < {self.deadline(step + 1)} THEN seen{step + 1}" for step in range(1, count)] + by
         ended_by = f"CASE {' '.join(by)} END" if by else "NULL"
         inner = self.add("measured", f"SELECT *, {reached} AS reached FROM {chain}")
         return self.add("attempts", f"SELECT *, {ended_by} AS ended_by FROM {inner}")

@@ -160,6 +160,8 @@ def test_an_exclusion_ends_the_attempt_only_between_its_steps(con):
     assert counts(con, occurrences("A,B,C,X"), "A; B; C", exclusions=(Exclusion(x),)) == [1, 1, 1]
     again = occurrences("A,X,A,B,C")
     assert counts(con, again, "A; B; C", exclusions=(Exclusion(x),), reentry="totals") == [2, 1, 1]
+    # in strict order what follows has ended the attempt before the exclusion comes: the next entry is one of its own
+    assert counts(con, occurrences("A,Z,A,X"), "A; B", order="strict", exclusions=(Exclusion(x),), reentry="totals") == [2, 0]
 
 
 def test_first_ever_leaves_out_entities_who_entered_before_the_range(con):
