@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+# as the system and SQLite say it, and DuckDB of rows that it wanted to spill
+_FULL_DISK = ("No space left on device", "disk is full", "Disk quota exceeded", "failed to offload data block")
+
 
 class RapportError(Exception):
     """A fault in what was asked or delivered, told so that its reader can mend it.
@@ -49,3 +54,13 @@ class PublishBlocked(RapportError):
     """A blocking check failed; the former snapshot stays current."""
 
     exit_code = 3
+
+
+def full_disk(error: BaseException) -> RapportError | None:
+    """What to tell of an error that comes of a full disk, wherever in its chain that is said; None for any other."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(text in str(cause) for text in _FULL_DISK):
+            return RapportError("the disk is full", remedy="Make room and run again. What was published is served as before, and nothing half-done counts.")
+        cause = cause.__cause__ or cause.__context__
+    return None

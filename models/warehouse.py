@@ -25,7 +25,7 @@ from typing import Any
 import duckdb
 
 from data_contracts.environment import Home
-from data_contracts.errors import BusyError, RapportError, UsageError
+from data_contracts.errors import BusyError, RapportError, UsageError, full_disk
 
 FORMAT_VERSION = 1
 SERVED_SCHEMAS = ("marts", "metrics", "features", "scores", "segments", "identity", "ops", "meta")
@@ -157,11 +157,17 @@ def writing(home: Home, wait_seconds: float = 0.0) -> Iterator[duckdb.DuckDBPyCo
         try:
             con = _connect(str(home.warehouse), memory_limit=home.memory_limit, temporary=home.temporary)
         except duckdb.IOException as error:
-            told = str(error).splitlines()[0]
+            if full := full_disk(error):
+                raise full from error
+            told = _first_line(error)
             again = " Move it and the `.wal` beside it away and run again: every batch that was read is still in `landing`." if "orrupt" in told else ""
             raise RapportError("the warehouse file cannot be opened", file=str(home.warehouse), remedy=f"DuckDB says: {told}{again}") from None
         try:
             yield con
+        except duckdb.Error as error:
+            if full := full_disk(error):
+                raise full from error
+            raise
         finally:
             con.close()
 
@@ -194,9 +200,12 @@ def _sync(path: Path) -> None:
 
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        _sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     _sync(path.parent)
 
 
@@ -380,7 +389,7 @@ def explained(home: Home, snapshot: Snapshot) -> Iterator[None]:
         raise RapportError(f"snapshot {snapshot.id} needs an upgrade: another version of Rapport wrote it, without what this one reads ({_first_line(error)})",
                            remedy="Build anew with `rapport run`, or go back to one that has it (`rapport snapshot list`, `rapport snapshot rollback ID`).") from error
     except duckdb.OutOfMemoryException as error:
-        raise RapportError("the question needs more memory than it is given", remedy=f"Narrow it, or raise `memory_gib` in workspace.yml. DuckDB says: {_first_line(error)}") from error
+        raise full_disk(error) or RapportError("the question needs more memory than it is given", remedy=f"Narrow it, or raise `memory_gib` in workspace.yml. DuckDB says: {_first_line(error)}") from error
     except _OF_THE_FILE as error:
         if _file(home, snapshot.id).exists() and not is_whole(home, snapshot):      # retention may have deleted a file that is still read
             raise _damaged(home, snapshot) from error

@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from data_contracts.environment import prepare_libraries
-from data_contracts.errors import RapportError
+from data_contracts.errors import RapportError, full_disk
 from pipelines.commands import analysis, data, history, identity, metrics, mining, models, sales, segments, workspace
 
 app = typer.Typer(name="rapport", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False,
@@ -45,6 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
         if shown is not None:                     # the command line itself was wrong: click says how
             shown()
             sys.exit(getattr(error, "exit_code", 2))
+        if full := full_disk(error):
+            print(f"rapport: {full}", file=sys.stderr)
+            sys.exit(full.exit_code)
         traceback.print_exc()
         print(f"rapport: unexpected {type(error).__name__}: {error}. Please report it with the lines above.", file=sys.stderr)
         sys.exit(70)

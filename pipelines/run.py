@@ -15,7 +15,7 @@ from typing import Any
 
 from data_contracts import environment
 from data_contracts.environment import Home
-from data_contracts.errors import BusyError, PublishBlocked, RapportError, UsageError
+from data_contracts.errors import BusyError, PublishBlocked, RapportError, UsageError, full_disk
 from models import ingest, warehouse
 from pipelines import batches, unchanged
 from pipelines.progress import PROGRESS
@@ -114,7 +114,10 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
             _execute(home, record, as_of, full_refresh, only)
         except BaseException as error:
             record.state = "blocked" if isinstance(error, PublishBlocked) else "failed"
-            record.message = str(error) if isinstance(error, RapportError) else f"{type(error).__name__}: {error}"
+            told = error if isinstance(error, RapportError) else full_disk(error)
+            record.message = str(told or f"{type(error).__name__}: {error}")
+            if told is not None and told is not error:
+                raise told from error
             raise
         else:
             after = warehouse.current_id(home)

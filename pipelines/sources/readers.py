@@ -22,7 +22,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from data_contracts.errors import SourceError
+from data_contracts.errors import SourceError, full_disk
 from pipelines.sources.base import MAX_COLUMNS
 from pipelines.sources.files import SourceFile
 
@@ -73,6 +73,8 @@ def read(job: Job) -> Reading:
     try:
         return READERS[job.file.format](job)
     except (duckdb.Error, pa.ArrowException, pl.exceptions.PolarsError, UnicodeError, OSError) as error:
+        if full := full_disk(error):
+            raise job.fail(full.message, full.remedy) from error
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise job.fail(f"the file cannot be read as {job.file.format.upper()}: {first[:300]}",
                        "It may be damaged or cut short; export or copy it again.") from None
