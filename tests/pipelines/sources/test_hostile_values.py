@@ -197,8 +197,10 @@ def test_archives_are_never_unpacked_and_a_bomb_takes_no_memory(inbox: Path, tak
     assert resident() - before < 300 * 1024**2
 
 
-def test_a_file_that_ends_the_process_reading_it_is_refused_and_the_next_one_is_read(inbox: Path, take: Callable, home: Home) -> None:
-    pl.DataFrame({"contact_id": ["1"], "created_at": ["2026-01-01"]}).write_parquet(inbox / "contacts.parquet")
+@pytest.mark.parametrize("format", ["parquet", "csv", "jsonl"])
+def test_a_file_that_ends_the_process_reading_it_is_refused_and_the_next_one_is_read(inbox: Path, take: Callable, home: Home, format: str) -> None:
+    frame = pl.DataFrame({"contact_id": ["1"], "created_at": ["2026-01-01"]})
+    {"parquet": frame.write_parquet, "csv": frame.write_csv, "jsonl": frame.write_ndjson}[format](inbox / f"contacts.{format}")
     assert take().deliveries[0].rows == 1
     child = apart._child
     assert child is not None and child.pid != os.getpid()
@@ -206,6 +208,6 @@ def test_a_file_that_ends_the_process_reading_it_is_refused_and_the_next_one_is_
     threading.Timer(0.3, lambda: (os.kill(child.pid, signal.SIGSEGV), os.kill(child.pid, signal.SIGCONT))).start()
     with pytest.raises(SourceError, match="ended the process that read it") as caught:
         take()
-    assert "SIGSEGV" in caught.value.message and caught.value.file == "contacts.parquet"
+    assert "SIGSEGV" in caught.value.message and caught.value.file == f"contacts.{format}"
     assert [p.name for p in (home.landing / "shop").iterdir()] == ["b000"]
     assert take().deliveries[0].rows == 1
