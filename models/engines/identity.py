@@ -18,7 +18,7 @@ from datetime import datetime
 
 import duckdb
 
-from models.engines import identity_attributes, identity_graph, identity_nodes, identity_review, identity_state
+from models.engines import identity_attributes, identity_graph, identity_memory, identity_nodes, identity_review, identity_state
 from models.engines.identity_rules import IdentityRules, RuleError, load_rules
 from models.engines.identity_state import ensure_tables
 
@@ -40,36 +40,45 @@ class IdentityReport:
 
 
 def resolve(con: duckdb.DuckDBPyConnection, run_id: str, run_at: datetime, rules: IdentityRules | None = None,
-            landing: str = "landing") -> IdentityReport:
+            landing: str = "landing", *, anew: bool = False) -> IdentityReport:
     """Bring the `identity` schema up to date with the landing tables, in one transaction.
 
     `run_id` names the run in which new records are first seen; runs are ordered by when they first resolved, and a second call of
     a run counts as the same run. `run_at` (naive UTC) dates the log. `landing` is the schema with the landing tables; tables and
-    optional columns that are missing count as empty.
+    optional columns that are missing count as empty. What did not change since the last run is kept; with `anew` everything is resolved
+    again, as it is when a rule has changed. The outcome is the same.
     """
     rules = rules or load_rules()
     with identity_state.one_transaction(con):
         ensure_tables(con)
-        number = identity_state.start_run(con, run_id, run_at)
+        number, is_new = identity_state.start_run(con, run_id, run_at)
         columns = identity_nodes.landing_columns(con, landing)
-        identity_nodes.build_records(con, landing, columns)
-        identity_nodes.build_nodes(con, landing, columns, number)
+        # a node that was first seen in this very run founds by what is said of it now
+        whole = identity_memory.recall(con, rules, landing, columns, anew=anew or not is_new)
+        identity_memory.find_changes(con, landing, identity_nodes.entities(columns), identity_nodes.references(columns), columns)
+        identity_memory.forget_changed(con)
+        identity_nodes.build_records(con, landing, columns, "identity_wanted")
+        identity_nodes.number_nodes(con, number, run_id)
         identity_nodes.build_keys(con, rules)
         unresolved = identity_graph.build_statements(con, landing, columns)
-        identity_graph.build_links(con, rules, number)
+        identity_graph.build_direct(con, rules)
+        identity_graph.build_holders(con, rules, number, whole=whole)
+        identity_memory.widen(con, whole=whole)
+        identity_graph.build_links(con)
         identity_graph.connect(con)
         identity_graph.build_exclusives(con, rules)
         identity_graph.settle_contested(con, rules)
         identity_state.assign_customers(con)
         merges, splits = identity_state.log_changes(con, rules, run_id, run_at)
-        identity_state.store_members(con, run_id)
-        identity_attributes.store_attributes(con, rules.survivorship, landing, columns)
+        identity_state.store_members(con, run_id, whole=whole)
+        identity_attributes.store_attributes(con, rules.survivorship, landing, columns, whole=whole)
         refused = identity_review.store_review_list(con, rules, run_id)
         customers = con.execute("SELECT count(*) FROM identity.customer_attributes WHERE NOT is_lead_only").fetchone()[0]
         aliases = con.execute("SELECT count(*) FROM identity.aliases").fetchone()[0]
+        affected, nodes = con.execute("SELECT (SELECT count(*) FROM identity_affected), (SELECT count(*) FROM identity_memory.nodes)").fetchone()
         _drop_temporary(con)
     report = IdentityReport(customers=customers, merges=merges, splits=splits, aliases=aliases, conflicts=refused + unresolved)
-    _LOG.info("identity resolved: %s", report)
+    _LOG.info("identity resolved: %s; %s of %s records looked at", report, affected, nodes)
     return report
 
 

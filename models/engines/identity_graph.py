@@ -33,7 +33,8 @@ _CHUNK = 50_000
 
 
 def build_statements(con: duckdb.DuckDBPyConnection, schema: str, present: Columns) -> int:
-    """Temp table `identity_statements`: per pair of nodes what was said about it, `same` or `different`, and by whom.
+    """Temp table `identity_statements`: per pair of nodes what was said about it, `same` or `different`, and by whom; and
+    `identity_restated`, where that is other than last time.
 
     Of each source the last word on a pair holds, and `withdrawn` means none. A link may name the types of its records; where it
     does not, contacts are meant first, then leads, then companies. A pair that somebody calls different and somebody else calls
@@ -54,13 +55,13 @@ def build_statements(con: duckdb.DuckDBPyConnection, schema: str, present: Colum
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_meant AS
         WITH lefts AS MATERIALIZED (
-            SELECT k.link, k.decision, k.decided_at, k.decided_by, k.right_source, k.right_type, k.right_id, n.node_number, n.node_type, n.customer_type
-            FROM identity_links_now AS k JOIN identity_nodes AS n ON n.source = k.left_source AND n.source_id = k.left_id AND n.node_type = coalesce(k.left_type, n.node_type)
+            SELECT k.link, k.decision, k.decided_at, k.decided_by, k.right_source, k.right_type, k.right_id, n.node_number, n.node_type
+            FROM identity_links_now AS k JOIN identity_memory.nodes AS n ON n.source = k.left_source AND n.source_id = k.left_id AND n.node_type = coalesce(k.left_type, n.node_type)
             WHERE k.decision IN ('same', 'different'))
         SELECT l.decision, l.decided_at, l.decided_by, l.node_number AS a, r.node_number AS b
-        FROM lefts AS l JOIN identity_nodes AS r ON r.source = l.right_source AND r.source_id = l.right_id AND r.node_type = coalesce(l.right_type, r.node_type)
-             AND r.customer_type = l.customer_type
-        QUALIFY row_number() OVER (PARTITION BY l.link ORDER BY l.customer_type = 'organisation',
+        FROM lefts AS l JOIN identity_memory.nodes AS r ON r.source = l.right_source AND r.source_id = l.right_id AND r.node_type = coalesce(l.right_type, r.node_type)
+             AND (r.node_type = 'company') = (l.node_type = 'company')
+        QUALIFY row_number() OVER (PARTITION BY l.link ORDER BY l.node_type = 'company',
                                    (l.node_type = 'lead')::INT + (r.node_type = 'lead')::INT, l.node_type, r.node_type) = 1""")
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_statements AS
@@ -69,34 +70,47 @@ def build_statements(con: duckdb.DuckDBPyConnection, schema: str, present: Colum
         FROM identity_meant
         WHERE a <> b
         GROUP BY ALL""")
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE identity_restated AS
+        (FROM identity_statements EXCEPT FROM identity_memory.statements) UNION ALL (FROM identity_memory.statements EXCEPT FROM identity_statements)""")
+    if con.execute("SELECT EXISTS (FROM identity_restated)").fetchone()[0]:
+        con.execute("DELETE FROM identity_memory.statements")
+        con.execute("INSERT INTO identity_memory.statements FROM identity_statements")
     return con.execute("SELECT (SELECT count(*) FROM identity_links_now) - (SELECT count(*) FROM identity_meant)").fetchone()[0]
 
 
-def build_links(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_number: int) -> None:
-    """Temp tables `identity_holders` (nodes that may be linked by a shared value) and `identity_edges` (enough links to
-    connect them, numbered in the order of the definition). Newly seen values and links enter `identity.sightings`."""
-    _direct_links(con, rules)
-    con.execute("""
+def build_holders(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_number: int, *, whole: bool) -> None:
+    """Bring `identity_memory.holders` (nodes that may be linked by a shared value) up to date for the values that a changed node holds or
+    held (with `whole`, for all). Temp tables: `identity_linking` (who is linked by them now) and `identity_former_holders` (who was). Newly
+    shared values and newly stated links enter `identity.sightings`."""
+    touched = ""
+    if not whole:
+        con.execute("""CREATE OR REPLACE TEMP TABLE identity_touched_keys AS
+                       FROM identity_lost_keys UNION SELECT key_hash FROM identity_memory.keys WHERE node_number IN (SELECT node_number FROM identity_rekeyed)""")
+        touched = "WHERE key_hash IN (FROM identity_touched_keys)"
+    con.execute(f"""
         CREATE OR REPLACE TEMP TABLE identity_held AS
         SELECT k.node_number, k.rule_number, k.key_hash, n.own_id
-        FROM identity_keys AS k JOIN identity_nodes AS n USING (node_number)
-        WHERE k.key_hash IN (SELECT key_hash FROM identity_keys GROUP BY key_hash HAVING count(*) > 1)""")
+        FROM identity_memory.keys AS k LEFT JOIN identity_memory.nodes AS n USING (node_number)
+        WHERE k.key_hash IN (SELECT key_hash FROM identity_memory.keys {touched} GROUP BY key_hash HAVING count(*) > 1)""")
     con.execute("""
         INSERT INTO identity.sightings
-        SELECT s.own_id, s.key_hash, $run_number
-        FROM (SELECT own_id, key_hash FROM identity_held UNION SELECT seen_id, key_hash FROM identity_direct) AS s
-        ANTI JOIN identity.sightings AS known ON known.node_id = s.own_id AND known.key_hash = s.key_hash""", {"run_number": run_number})
+        SELECT s.seen_id, s.key_hash, $run_number
+        FROM (SELECT own_id AS seen_id, key_hash FROM identity_held
+              UNION SELECT seen_id, key_hash FROM identity_memory.direct WHERE naming_node IN (SELECT node_number FROM identity_rekeyed)
+              UNION SELECT seen_id, key_hash FROM identity_stated) AS s
+        ANTI JOIN identity.sightings AS known ON known.node_id = s.seen_id AND known.key_hash = s.key_hash""", {"run_number": run_number})
     con.execute("CREATE OR REPLACE TEMP TABLE identity_limits (rule_number INTEGER, max_group_size INTEGER, max_distinct_names INTEGER)")
     con.executemany("INSERT INTO identity_limits VALUES (?, ?, ?)",
                     [[number, rule.max_group_size, rule.max_distinct_names] for number, rule in enumerate(rules.rules)])
     # The counts run over the runs in which the value was seen, so that a value that becomes shared keeps what it joined before.
     con.execute("""
-        CREATE OR REPLACE TEMP TABLE identity_holders AS
+        CREATE OR REPLACE TEMP TABLE identity_linking AS
         WITH seen AS (
             SELECT h.node_number, h.rule_number, h.key_hash, s.run_number, f.full_name
             FROM identity_held AS h
             JOIN identity.sightings AS s ON s.node_id = h.own_id AND s.key_hash = h.key_hash
-            JOIN identity_features AS f USING (node_number)),
+            JOIN identity_memory.features AS f USING (node_number)),
         first_named AS (
             SELECT key_hash, full_name, min(run_number) AS run_number FROM seen WHERE full_name IS NOT NULL GROUP BY ALL),
         counted AS (
@@ -108,6 +122,50 @@ def build_links(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_number
         SELECT seen.node_number, seen.rule_number, seen.key_hash, seen.run_number
         FROM seen JOIN counted USING (key_hash, run_number) JOIN identity_limits USING (rule_number)
         WHERE counted.node_count <= max_group_size AND counted.name_count <= max_distinct_names""")
+    if not whole:
+        con.execute("CREATE OR REPLACE TEMP TABLE identity_former_holders AS SELECT node_number FROM identity_memory.holders SEMI JOIN identity_touched_keys USING (key_hash)")
+        con.execute("DELETE FROM identity_memory.holders WHERE key_hash IN (FROM identity_touched_keys)")
+    con.execute("INSERT INTO identity_memory.holders FROM identity_linking")
+
+
+def build_direct(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
+    """Links that name their other end: source merges and the contact a lead belongs to, into `identity_memory.direct` for the nodes of
+    `identity_rekeyed`; and stated links, into the temp table `identity_stated`."""
+    link = """SELECT naming_node, least(a, b) AS left_node, greatest(a, b) AS right_node, {0} AS rule_number, CAST(md5($rule_{0} || '|' || named) AS UUID) AS key_hash, seen_id
+              FROM ({1}) WHERE a <> b"""
+    from_column = """WITH naming AS MATERIALIZED (
+                         SELECT n.node_number, n.own_id, n.source, {1} AS other_type, {2} AS other_id
+                         FROM identity_records AS r JOIN identity_rekeyed AS n USING (wanted)
+                         WHERE {2} IS NOT NULL AND list_contains($types_{0}, r.node_type))
+                     SELECT r.node_number AS naming_node, r.node_number AS a, o.node_number AS b, o.own_id AS named, r.own_id AS seen_id
+                     FROM naming AS r JOIN identity_memory.nodes AS o ON o.source = r.source AND o.node_type = r.other_type AND o.source_id = r.other_id"""
+    columns = {
+        "merged_into": ("r.node_type", "r.merged_into_id"),
+        # the contact it was converted to is surer than the one it was entered for
+        "lead_reference": ("'contact'", "coalesce(r.converted_contact_id, r.contact_id)"),
+    }
+    selects, bound = [], {}
+    for rule_id, (other_type, other_id) in columns.items():
+        number = rules.number(rule_id)
+        if number is not None:
+            selects.append(link.format(number, from_column.format(number, other_type, other_id)))
+            bound |= {f"rule_{number}": rule_id, f"types_{number}": list(rules.rules[number].node_types)}
+    if selects:
+        con.execute("INSERT INTO identity_memory.direct " + " UNION ALL ".join(selects), bound)
+    number = rules.number("identity_link")
+    stated = """SELECT NULL AS naming_node, left_node AS a, right_node AS b, least(l.own_id, r.own_id) || '|' || greatest(l.own_id, r.own_id) AS named, least(l.own_id, r.own_id) AS seen_id
+                FROM identity_statements LEFT JOIN identity_memory.nodes AS l ON l.node_number = left_node LEFT JOIN identity_memory.nodes AS r ON r.node_number = right_node
+                WHERE decision = 'same' AND list_contains($types_{0}, l.node_type) AND list_contains($types_{0}, r.node_type)"""
+    bound = {} if number is None else {f"rule_{number}": "identity_link", f"types_{number}": list(rules.rules[number].node_types)}
+    con.execute("CREATE OR REPLACE TEMP TABLE identity_stated AS " + ("FROM identity_memory.direct LIMIT 0" if number is None else link.format(number, stated.format(number))), bound)
+
+
+def build_links(con: duckdb.DuckDBPyConnection) -> None:
+    """Temp tables of the affected nodes: `identity_holders`, `identity_direct`, and `identity_edges` (enough links to connect them, numbered in
+    the order of the definition)."""
+    con.execute("CREATE OR REPLACE TEMP TABLE identity_holders AS FROM identity_memory.holders SEMI JOIN identity_affected USING (node_number)")
+    con.execute("""CREATE OR REPLACE TEMP TABLE identity_direct AS
+                   SELECT * EXCLUDE (naming_node) FROM (FROM identity_memory.direct UNION ALL FROM identity_stated) WHERE left_node IN (SELECT node_number FROM identity_affected)""")
     # Each holder is linked to the holder that was there first: a star connects a group with one link per node.
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_edges AS
@@ -122,35 +180,9 @@ def build_links(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_number
         SELECT row_number() OVER (ORDER BY run_number, rule_number, left_node, right_node, key_hash) AS edge_number, * FROM edges""")
 
 
-def _direct_links(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
-    """Links that name their other end: stated links, source merges and the contact a lead belongs to."""
-    con.execute("""CREATE OR REPLACE TEMP TABLE identity_direct
-                   (left_node BIGINT, right_node BIGINT, rule_number INTEGER, key_hash UUID, seen_id VARCHAR)""")
-    insert = """INSERT INTO identity_direct
-                SELECT least(a, b), greatest(a, b), $number, CAST(md5($rule || '|' || named) AS UUID), seen_id FROM ({}) WHERE a <> b"""
-    from_column = """WITH naming AS MATERIALIZED (
-                         SELECT n.node_number, n.own_id, source, {0} AS other_type, {1} AS other_id
-                         FROM identity_records AS r JOIN identity_nodes AS n USING (source, node_type, source_id)
-                         WHERE {1} IS NOT NULL AND list_contains($types, r.node_type))
-                     SELECT r.node_number AS a, o.node_number AS b, o.own_id AS named, r.own_id AS seen_id
-                     FROM naming AS r JOIN identity_nodes AS o ON o.source = r.source AND o.node_type = r.other_type AND o.source_id = r.other_id"""
-    origins = {
-        "identity_link": """SELECT left_node AS a, right_node AS b, least(l.own_id, r.own_id) || '|' || greatest(l.own_id, r.own_id) AS named,
-                                   least(l.own_id, r.own_id) AS seen_id
-                            FROM identity_statements LEFT JOIN identity_nodes AS l ON l.node_number = left_node LEFT JOIN identity_nodes AS r ON r.node_number = right_node
-                            WHERE decision = 'same' AND list_contains($types, l.node_type) AND list_contains($types, r.node_type)""",
-        "merged_into": from_column.format("r.node_type", "r.merged_into_id"),
-        # the contact it was converted to is surer than the one it was entered for
-        "lead_reference": from_column.format("'contact'", "coalesce(r.converted_contact_id, r.contact_id)"),
-    }
-    for rule_id, origin in origins.items():
-        number = rules.number(rule_id)
-        if number is not None:
-            con.execute(insert.format(origin), {"number": number, "rule": rule_id, "types": list(rules.rules[number].node_types)})
-
-
 def connect(con: duckdb.DuckDBPyConnection) -> None:
-    """Temp tables `identity_components` (node → component) and `identity_forest` (the strongest links that connect them).
+    """Temp tables `identity_components` (node → component), which `settle_contested` splits and `identity_linked` keeps as they are here, and
+    `identity_forest` (the strongest links that connect them).
 
     Borůvka's algorithm (1926): every component takes its strongest outgoing link, and pointer jumping finds the new
     components; each round at least halves their number.
@@ -185,22 +217,26 @@ def connect(con: duckdb.DuckDBPyConnection) -> None:
             SELECT min(edge_number) AS edge_number, least(a, b) AS a, greatest(a, b) AS b FROM moved WHERE a <> b GROUP BY ALL""")
     con.execute("""CREATE OR REPLACE TEMP TABLE identity_forest AS
                    SELECT left_node, right_node, rule_number, key_hash FROM identity_edges SEMI JOIN identity_taken USING (edge_number)""")
+    con.execute("CREATE OR REPLACE TEMP TABLE identity_linked AS FROM identity_components")
 
 
 def build_exclusives(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
     """Temp table `identity_exclusives`: the properties of linked nodes in which one customer has one value only."""
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_exclusives AS
-        WITH linked AS (SELECT f.* FROM identity_features AS f SEMI JOIN identity_components USING (node_number)),
-        parents AS (SELECT DISTINCT source, parent_company_id AS source_id FROM identity_features WHERE parent_company_id IS NOT NULL)
+        WITH linked AS MATERIALIZED (
+            SELECT f.*, n.source, n.source_id FROM identity_memory.features AS f SEMI JOIN identity_components USING (node_number) JOIN identity_memory.nodes AS n USING (node_number)),
+        parents AS MATERIALIZED (
+            SELECT DISTINCT n.source, f.parent_company_id AS source_id
+            FROM (FROM identity_memory.features WHERE parent_company_id IS NOT NULL) AS f LEFT JOIN identity_memory.nodes AS n USING (node_number))
         SELECT node_number, 'birth_date' AS condition, '' AS scope, CAST(birth_date AS VARCHAR) AS value FROM linked WHERE birth_date IS NOT NULL
         UNION ALL SELECT node_number, 'last_name', '', last_name FROM linked WHERE last_name IS NOT NULL
         UNION ALL SELECT node_number, 'first_initial', '', left(first_name, 1) FROM linked WHERE first_name IS NOT NULL
         UNION ALL SELECT node_number, 'source_record', source, source_id FROM linked WHERE list_contains($unique, source)
-        UNION ALL SELECT x.node_number, 'external_id', x.space, x.external_id FROM identity_external_ids AS x JOIN linked USING (node_number)
+        UNION ALL SELECT x.node_number, 'external_id', x.space, x.external_id FROM identity_memory.external_ids AS x JOIN linked USING (node_number)
                   WHERE list_contains($unique, linked.source)
         UNION ALL SELECT node_number, 'parent_company', source, source_id FROM linked
-                  WHERE customer_type = 'organisation' AND (parent_company_id IS NOT NULL OR (source, source_id) IN (SELECT (source, source_id) FROM parents))""",
+                  WHERE node_type = 'company' AND (parent_company_id IS NOT NULL OR (source, source_id) IN (SELECT (source, source_id) FROM parents))""",
         {"unique": list(rules.unique_sources)})
     con.execute("CREATE OR REPLACE TEMP TABLE identity_conditions (rule_number INTEGER, condition VARCHAR)")
     pairs = [[number, condition] for number, rule in enumerate(rules.rules) for condition in rule.do_not_merge]
@@ -209,7 +245,8 @@ def build_exclusives(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> No
 
 
 def settle_contested(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> None:
-    """Split the components that hold a contradiction; `identity_refused` lists the links that were not followed."""
+    """Split the components that hold a contradiction; `identity_memory.refused` lists the links that were not followed."""
+    con.execute("DELETE FROM identity_memory.refused WHERE left_node IN (SELECT node_number FROM identity_affected UNION ALL SELECT node_number FROM identity_gone)")
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_contested AS
         WITH stated AS MATERIALIZED (
@@ -224,7 +261,6 @@ def settle_contested(con: duckdb.DuckDBPyConnection, rules: IdentityRules) -> No
         JOIN (SELECT c.component, x.condition, x.scope, x.value FROM identity_exclusives AS x JOIN identity_components AS c USING (node_number)) AS held
              USING (component, condition)
         GROUP BY component, condition, scope HAVING count(DISTINCT value) > 1""")
-    con.execute("CREATE OR REPLACE TEMP TABLE identity_refused (left_node BIGINT, right_node BIGINT, rule_number INTEGER, reason VARCHAR)")
     if not con.execute("SELECT EXISTS (FROM identity_contested)").fetchone()[0]:
         return
     con.execute("CREATE OR REPLACE TEMP TABLE identity_disputed AS SELECT node_number FROM identity_components SEMI JOIN identity_contested USING (component)")
@@ -269,6 +305,6 @@ def _store(con: duckdb.DuckDBPyConnection, partition: Partition) -> None:
                    SELECT node_number, coalesce(labels.component, node_number) FROM identity_disputed LEFT JOIN identity_labels AS labels USING (node_number)""")
     con.execute("DELETE FROM identity_forest WHERE left_node IN (FROM identity_disputed)")
     con.execute("INSERT INTO identity_forest SELECT left_node, right_node, rule_number, CAST(key AS UUID) FROM identity_accepted")
-    con.execute("INSERT INTO identity_refused FROM identity_unfollowed")
+    con.execute("INSERT INTO identity_memory.refused FROM identity_unfollowed")
     for name in frames:
         con.unregister(name)

@@ -84,32 +84,35 @@ def _in_transaction(con: duckdb.DuckDBPyConnection) -> bool:
     return first == second
 
 
-def start_run(con: duckdb.DuckDBPyConnection, run_id: str, run_at: datetime) -> int:
-    """Number of a run; a run that comes again (a retry, a second batch) keeps its number."""
+def start_run(con: duckdb.DuckDBPyConnection, run_id: str, run_at: datetime) -> tuple[int, bool]:
+    """Number of a run, and whether it is new; a run that comes again (a retry, a second batch) keeps its number."""
     known = con.execute("SELECT max(run_number) FROM identity.runs WHERE run_id = ?", [run_id]).fetchone()[0]
     if known is not None:
-        return known
+        return known, False
     number = con.execute("SELECT coalesce(max(run_number), 0) + 1 FROM identity.runs").fetchone()[0]
     con.execute("INSERT INTO identity.runs VALUES (?, ?, ?)", [run_id, number, run_at])
-    return number
+    return number, True
 
 
 def assign_customers(con: duckdb.DuckDBPyConnection) -> None:
-    """Temp table `identity_assigned`: each node with its customer and the customer it belonged to before."""
+    """Temp table `identity_assigned`: each affected node with its customer and the customer it belonged to before."""
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_assigned AS
         WITH groups AS (
             SELECT component, min(node_number) AS founder, bool_and(node_type = 'lead') AS is_lead_only
-            FROM identity_components JOIN identity_nodes USING (node_number) GROUP BY ALL)
-        SELECT n.node_number, n.source, n.node_type, n.source_id, n.own_id, n.customer_type, n.is_known,
-               n.first_seen_run, n.first_seen_run_number, n.founded_at,
-               coalesce(g.founder, n.node_number) AS customer_number, coalesce(f.own_id, n.own_id) AS customer_id,
+            FROM identity_components LEFT JOIN identity_memory.nodes USING (node_number) GROUP BY ALL)
+        SELECT node_number, n.source, n.node_type, n.source_id, n.own_id, n.is_known, n.first_seen_run, n.first_seen_run_number, n.founded_at,
+               CASE WHEN n.node_type = 'company' THEN 'organisation' ELSE 'person' END AS customer_type,
+               coalesce(g.founder, node_number) AS customer_number, coalesce(f.own_id, n.own_id) AS customer_id,
                coalesce(g.is_lead_only, n.node_type = 'lead') AS is_lead_only, m.customer_id AS previous_id
-        FROM identity_nodes AS n
+        FROM identity_affected AS a
+        LEFT JOIN identity_memory.nodes AS n USING (node_number)
         LEFT JOIN identity_components AS c USING (node_number)
         LEFT JOIN groups AS g ON g.component = c.component
-        LEFT JOIN identity_nodes AS f ON f.node_number = g.founder
+        LEFT JOIN identity_memory.nodes AS f ON f.node_number = g.founder
         LEFT JOIN identity.members AS m ON m.source = n.source AND m.node_type = n.node_type AND m.source_id = n.source_id""")
+    con.execute("DELETE FROM identity_memory.components WHERE node_number IN (SELECT node_number FROM identity_affected UNION ALL SELECT node_number FROM identity_gone)")
+    con.execute("INSERT INTO identity_memory.components SELECT node_number, component, customer_number FROM identity_linked LEFT JOIN identity_assigned USING (node_number)")
 
 
 def log_changes(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_id: str, run_at: datetime) -> tuple[int, int]:
@@ -117,8 +120,8 @@ def log_changes(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_id: st
     con.execute("CREATE OR REPLACE TEMP TABLE identity_rule_names (rule_number INTEGER, rule VARCHAR, evidence VARCHAR, is_key BOOLEAN)")
     con.executemany("INSERT INTO identity_rule_names VALUES (?, ?, ?, ?)",
                     [[number, rule.id, rule.evidence, rule.kind == "key"] for number, rule in enumerate(rules.rules)])
-    merges = con.execute("""
-        INSERT INTO identity.merge_log
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE identity_joined AS
         WITH joined AS MATERIALIZED (
             SELECT f.left_node, f.right_node, n.rule, CASE WHEN n.rule = 'identity_link' THEN s.decided_by END AS decided_by, coalesce(l.previous_id, l.own_id) AS left_before, coalesce(r.previous_id, r.own_id) AS right_before,
                    l.source AS left_source, l.node_type AS left_type, l.source_id AS left_id, r.source AS right_source, r.node_type AS right_type, r.source_id AS right_id,
@@ -130,9 +133,9 @@ def log_changes(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_id: st
             LEFT JOIN identity_assigned AS l ON l.node_number = f.left_node
             LEFT JOIN identity_assigned AS r ON r.node_number = f.right_node)
         SELECT $run_id, 'merge', rule, left_before, right_before, left_source, left_type, left_id, right_source, right_type, right_id, evidence, $run_at, decided_by
-        FROM joined WHERE left_before <> right_before ORDER BY left_node, right_node""", {"run_id": run_id, "run_at": run_at}).fetchone()[0]
-    splits = con.execute("""
-        INSERT INTO identity.merge_log
+        FROM joined WHERE left_before <> right_before ORDER BY left_node, right_node""", {"run_id": run_id, "run_at": run_at})
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE identity_parted AS
         WITH parts AS (
             SELECT previous_id, customer_id, min(node_number) AS founder FROM identity_assigned WHERE previous_id IS NOT NULL GROUP BY ALL),
         homes AS (   -- the part that keeps the id, or the first one when the founder itself has gone
@@ -152,26 +155,32 @@ def log_changes(con: duckdb.DuckDBPyConnection, rules: IdentityRules, run_id: st
         LEFT JOIN identity_assigned AS l ON l.node_number = p.home
         LEFT JOIN identity_assigned AS r ON r.node_number = p.founder
         WHERE p.home <> p.founder
-        ORDER BY p.home, p.founder""", {"run_id": run_id, "run_at": run_at}).fetchone()[0]
-    return merges, splits
+        ORDER BY p.home, p.founder""", {"run_id": run_id, "run_at": run_at})
+    con.execute("INSERT INTO identity.merge_log FROM identity_joined UNION ALL FROM identity_parted")
+    return con.execute("SELECT (SELECT count(*) FROM identity_joined), (SELECT count(*) FROM identity_parted)").fetchone()
 
 
-def store_members(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
-    """Write `identity.members` and `identity.aliases`; forget what was remembered of nodes that landing no longer holds."""
+def store_members(con: duckdb.DuckDBPyConnection, run_id: str, *, whole: bool) -> None:
+    """Write `identity.members` and `identity.aliases` of the affected nodes (of all with `whole`); forget what was remembered of nodes that
+    landing no longer holds."""
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_aliases_now AS
-        WITH issued AS (
-            SELECT customer_id AS old_customer_id FROM identity.members UNION SELECT old_customer_id FROM identity.aliases),
-        living AS (SELECT DISTINCT customer_id FROM identity_assigned)
-        SELECT i.old_customer_id, n.customer_id, coalesce(a.since_run, $run_id) AS since_run
-        FROM issued AS i JOIN identity_assigned AS n ON n.own_id = i.old_customer_id
-        LEFT JOIN identity.aliases AS a ON a.old_customer_id = i.old_customer_id
-        WHERE i.old_customer_id NOT IN (FROM living)""", {"run_id": run_id})
-    con.execute("DELETE FROM identity.aliases")
+        SELECT n.own_id AS old_customer_id, n.customer_id, coalesce(a.since_run, $run_id) AS since_run
+        FROM identity_assigned AS n LEFT JOIN identity.aliases AS a ON a.old_customer_id = n.own_id
+        WHERE n.customer_id <> n.own_id AND (a.old_customer_id IS NOT NULL OR n.own_id IN (SELECT customer_id FROM identity.members))""", {"run_id": run_id})
+    con.execute("CREATE OR REPLACE TEMP TABLE identity_replaced AS SELECT source, node_type, source_id, own_id FROM identity_assigned UNION ALL SELECT source, node_type, source_id, own_id FROM identity_gone")
+    con.execute("""CREATE OR REPLACE TEMP TABLE identity_former_customers AS
+                   SELECT DISTINCT customer_id FROM identity.members SEMI JOIN identity_replaced USING (source, node_type, source_id)""")
+    if whole:
+        con.execute("DELETE FROM identity.aliases")
+        con.execute("DELETE FROM identity.members")
+        con.execute("DELETE FROM identity.sightings WHERE node_id NOT IN (SELECT own_id FROM identity_memory.nodes)")
+    else:
+        con.execute("DELETE FROM identity.aliases WHERE old_customer_id IN (SELECT own_id FROM identity_replaced)")
+        con.execute("DELETE FROM identity.members AS m USING identity_replaced AS r WHERE r.source = m.source AND r.node_type = m.node_type AND r.source_id = m.source_id")
+        con.execute("DELETE FROM identity.sightings WHERE node_id IN (SELECT own_id FROM identity_gone)")
     con.execute("INSERT INTO identity.aliases FROM identity_aliases_now ORDER BY old_customer_id")
-    con.execute("DELETE FROM identity.members")
     con.execute("""
         INSERT INTO identity.members
-        SELECT source, node_type, source_id, customer_id, customer_type, is_lead_only, is_known, coalesce(first_seen_run, $run_id), first_seen_run_number, founded_at
-        FROM identity_assigned ORDER BY source, node_type, source_id""", {"run_id": run_id})
-    con.execute("DELETE FROM identity.sightings WHERE node_id NOT IN (SELECT own_id FROM identity_nodes)")
+        SELECT source, node_type, source_id, customer_id, customer_type, is_lead_only, is_known, first_seen_run, first_seen_run_number, founded_at
+        FROM identity_assigned ORDER BY source, node_type, source_id""")

@@ -65,7 +65,7 @@ def customers(con) -> dict[str, str]:
 
 def state(con) -> tuple:
     """Everything that an unmerge must restore, row for row."""
-    return tuple(con.execute(f"FROM identity.{table}").fetchall() for table in ("members", "customer_attributes", "aliases", "hierarchy"))
+    return tuple(con.execute(f"FROM identity.{table} ORDER BY ALL").fetchall() for table in ("members", "customer_attributes", "aliases", "hierarchy"))
 
 
 def together(con, *records: str) -> bool:
