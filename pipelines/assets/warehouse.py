@@ -36,7 +36,7 @@ TRANSLATOR = LayerTranslator(settings=DagsterDbtTranslatorSettings(enable_asset_
 def identity_assets(run: RunContext):
     """Resolve customers over everything that landed."""
     with PROGRESS.stage("resolve identities"), warehouse.writing(run.home) as con:
-        report = identity.resolve(con, run.run_id, run.instant, rules_of(run.home.identity_file))
+        report = identity.resolve(con, run.run_id, run.instant, rules_of(run.home.identity_file), anew=run.full_refresh)
         PROGRESS.detail(f"{report.customers:,} customers, {report.merges:,} merges, {report.splits:,} splits, {report.conflicts:,} kept apart or naming no known record")
         counts = {t: con.execute(f"SELECT count(*) FROM identity.{t}").fetchone()[0] for t in IDENTITY_TABLES}
     for table, rows in counts.items():
