@@ -292,8 +292,8 @@ def publish(home: Home, run_id: str, as_of: datetime, watermark: datetime, warni
     created = datetime.now(UTC)
     snapshot_id = snapshot_id or new_snapshot_id()
     building = home.serving / f".building-{snapshot_id}.duckdb"
-    for stale in home.serving.glob(".building-*"):
-        stale.unlink()
+    for stale in home.serving.glob(".*"):      # of a process that died while it wrote
+        stale.unlink(missing_ok=True)
     try:
         with writing(home) as con:
             con.execute("ATTACH '{}' AS snapshot".format(str(building).replace("'", "''")))
