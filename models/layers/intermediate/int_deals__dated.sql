@@ -15,6 +15,14 @@ changes as (
     where field in ({% for field in fields + closings %}'{{ field }}'{{ ', ' if not loop.last }}{% endfor %})
 ),
 
+{# A loser of a merge is touched again afterwards: it left with the first version that named the survivor. #}
+merges as (
+    select _source || ':' || deal_id as deal_id, min(coalesce({{ version_time() }}, _loaded_at)) as merged_at
+    from {{ source('landing', 'deals') }}
+    where merged_into_id is not null and not coalesce(_is_tombstone, false)
+    group by 1
+),
+
 former as (
     select
         deal_id,
@@ -106,14 +114,13 @@ bounded as (
         least(
             carried.next_from,
             present.present_to,
-            case
-                when deals.is_merged then coalesce(deals.deleted_at, deals.versioned_at, former.last_changed_at, deals.created_at)
-                else deals.deleted_at
-            end
+            deals.deleted_at,
+            case when deals.is_merged then coalesce(merges.merged_at, deals.versioned_at, former.last_changed_at, deals.created_at) end
         ) as valid_to
     from carried
     inner join deals on deals.deal_id = carried.deal_id
     left join former on former.deal_id = carried.deal_id
+    left join merges on merges.deal_id = carried.deal_id
     left join {{ ref('int_records__present') }} as present on present.record_type = 'deal' and present.record_id = carried.deal_id
 )
 

@@ -1,7 +1,8 @@
 {%- set by = {'contact': 'contact_id', 'company': 'company_id'} -%}
 {#
     What a subscription cost, and from when to when. It starts with the values of the subscription itself (or of a change before its
-    start), each change replaces what it names, and the end of a trial splits a term in two.
+    start), each change replaces what it names, and the end of a trial splits a term in two. Of a source that logs no changes the versions
+    of the row are the changes: one that rewrites a row when it is upgraded does not say that the months before were paid at the new price.
     A change that gives a quantity but no amount scales the amount; since scaling composes, the amount at any change is the last given
     amount times the ratio of the quantity now to the quantity then.
 #}
@@ -15,8 +16,19 @@ with subscriptions as (
 ),
 
 statements as (
-    select subscription_id, started_at as stated_at, 0 as kind, plan, interval, quantity, amount, currency
+    select
+        subscriptions.subscription_id,
+        subscriptions.started_at as stated_at,
+        0 as kind
+        {%- for name in ['plan', 'interval', 'quantity', 'amount', 'currency'] %},
+        case when observed.subscription_id is not null then observed.{{ name }} else subscriptions.{{ name }} end as {{ name }}
+        {%- endfor %}
     from subscriptions
+    left join {{ ref('int_subscriptions__observed') }} as observed on observed.subscription_id = subscriptions.subscription_id and observed.version = 1
+    union all
+    select subscription_id, valid_from, 1, plan, interval, quantity, amount, currency
+    from {{ ref('int_subscriptions__observed') }}
+    where version > 1
     union all
     select subscription_id, changed_at, 1, plan, interval, quantity, amount, currency
     from {{ ref('stg_canonical__subscription_changes') }}

@@ -1,6 +1,6 @@
 {#
     What a subscription was on each day: from the changes its source logs, or, where a source logs none, from the versions that were
-    landed, without the time in which its source did not know it; of versions with one time the last one counts. Revenue follows `fct_subscription_terms`, where the latest version of a row replaces what was said before.
+    landed, without the time in which its source did not know it. Revenue follows `fct_subscription_terms`, which knows no absence.
 #}
 with logging_sources as (
     select distinct _source from {{ ref('stg_canonical__subscription_changes') }}
@@ -14,46 +14,11 @@ logged as (
     inner join logging_sources on logging_sources._source = terms._source
 ),
 
-versions as (
-    select
-        landed._source || ':' || landed.subscription_id as subscription_id,
-        landed.plan,
-        landed.interval,
-        landed.quantity,
-        landed.amount,
-        {{ currency_code('landed.currency') }} as currency,
-        landed.started_at,
-        landed.ended_at,
-        coalesce({{ version_time() }}, landed._loaded_at) as versioned_at,
-        row_number() over (
-            partition by landed._source, landed.subscription_id, coalesce({{ version_time() }}, landed._loaded_at)
-            order by landed._batch_seq desc, landed._row_hash desc
-        ) as choice
-    from {{ source('landing', 'subscriptions') }} as landed
-    left join logging_sources on logging_sources._source = landed._source
-    where not coalesce(landed._is_tombstone, false) and logging_sources._source is null
-),
-
-compared as (
-    select
-        *,
-        {{ fingerprint(['plan', 'interval', 'quantity', 'amount', 'currency']) }} as state,
-        lag({{ fingerprint(['plan', 'interval', 'quantity', 'amount', 'currency']) }}) over (partition by subscription_id order by versioned_at) as former_state
-    from versions
-    where choice = 1
-),
-
-started as (
-    select *, case when former_state is null then started_at else greatest(versioned_at, started_at) end as valid_from
-    from compared
-    where former_state is null or former_state <> state
-),
-
 observed as (
     select
-        subscription_id, valid_from, lead(valid_from) over (partition by subscription_id order by versioned_at) as valid_to,
+        subscription_id, valid_from, lead(valid_from) over (partition by subscription_id order by version) as valid_to,
         plan, interval, quantity, amount, currency, 'observed' as origin
-    from started
+    from {{ ref('int_subscriptions__observed') }}
 ),
 
 periods as (

@@ -51,7 +51,7 @@ def test_statuses_that_are_not_counted_are_those_of_the_vocabulary():
 
 def test_marts_read_no_landing_table_but_for_the_calendars_first_day(models):
     readers = {name for name, node in models.items() if node.schema == "marts" for d in node.depends_on.nodes if d.startswith("source.") and ".landing." in d}
-    assert readers <= {"dim_dates", "subscriptions_history"}
+    assert readers <= {"dim_dates"}
 
 
 def test_the_project_names_no_home(models):

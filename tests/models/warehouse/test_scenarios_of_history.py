@@ -50,6 +50,8 @@ BACK = {"deals": [{**DEAL, "deal_id": "back", "stage": "New", "updated_at": "202
         "subscriptions": [{**TERM, "_source": source, "subscription_id": "back", "amount": 60, "updated_at": "2026-05-01"} for source in ("crm", "erp")]}
 AHEAD = [{**DEAL, "deal_id": "ahead", "stage": "New", "amount": 30, "updated_at": "2999-01-01"}, {**DEAL, "deal_id": "into", "stage": "New", "updated_at": "2999-01-01", "merged_into_id": "ahead"},
          *({**DEAL, "_source": "erp", "deal_id": "ahead", "stage": "New", "amount": amount, "updated_at": updated} for amount, updated in ((20, "2026-02-01"), (30, "2999-01-01")))]
+MERGED = [{**DEAL, "deal_id": "loser", "stage": "New", "updated_at": updated, "merged_into_id": into, "owner_id": owner, "_batch": batch}
+          for batch, (updated, into, owner) in enumerate((("2026-02-01", None, "u1"), ("2026-03-01", "ahead", "u1"), ("2026-05-01", "ahead", "u2")), 1)]
 STORY = {
     "pipeline_stages": STAGES,
     "companies": BACK["companies"],
@@ -64,7 +66,7 @@ STORY = {
         {**SHOP, "is_won": False, "updated_at": "2026-03-01", "_batch": 2}, {**SHOP, "is_lost": True, "closed_at": "2026-04-01", "updated_at": "2026-04-01", "_batch": 3},
         *_lost("flagged", ("2026-01-11", "New", False, None), ("2026-02-10", "New", True, "2026-02-10"), ("2026-03-10", "New", False, None), ("2026-04-10", "Won", False, "2026-04-10")),
         *_lost("moved", ("2026-01-11", "New", False, None), ("2026-02-10", "New", True, "2026-02-10"), ("2026-03-10", "Offer", True, "2026-02-10"), ("2026-04-10", "Offer", False, None)),
-        *(deal for deal, _ in LATE), *TIED, *AHEAD, *BACK["deals"]],
+        *(deal for deal, _ in LATE), *TIED, *AHEAD, *MERGED, *BACK["deals"]],
     "deal_changes": [_stage("New", "Won", "2026-02-01", 1), _stage("Won", "New", "2026-03-01", 2), _stage("New", "Lost", "2026-04-01", 3),
                      {**_stage("New", "Won", "2026-04-10", 1), "deal_id": "flagged"}, {**_stage("New", "Offer", "2026-03-05", 1), "deal_id": "moved"},
                      {"deal_id": "ahead", "field": "amount", "old_value": "10", "new_value": "20", "changed_at": "2026-02-01", "sequence": 1}],
@@ -152,6 +154,25 @@ def test_what_a_clock_of_the_future_says_dates_from_its_arrival_in_every_history
     assert told.rows(periods, "crm:ahead") == [(datetime(2026, 1, 10), datetime(2026, 2, 1), D(10)), (datetime(2026, 2, 1), arrived, D(20)), (arrived, None, D(30))]
     assert told.rows(periods, "erp:ahead") == [(datetime(2026, 1, 10), arrived, D(20)), (arrived, None, D(30))]
     assert told.rows(periods, "crm:into") == [(datetime(2026, 1, 10), arrived, D(10))]
+
+
+def test_a_merged_deal_leaves_history_when_it_was_merged_and_not_when_its_row_was_touched_last(told):
+    assert told.rows("SELECT valid_from, valid_to FROM marts.deals_history WHERE deal_id = 'crm:loser' ORDER BY 1") == [(datetime(2026, 1, 10), datetime(2026, 3, 1))]
+
+
+def test_what_a_source_without_a_log_of_changes_charged_follows_its_versions_and_moves_revenue(told):
+    """One that rewrites the row of a subscription when it is upgraded: the months before keep what was paid in them."""
+    terms = "SELECT valid_from, valid_to, mrr_amount FROM marts.fct_subscription_terms WHERE subscription_id = ? ORDER BY 1"
+    assert told.rows(terms, "erp:late") == [
+        (datetime(2026, 3, 10), datetime(2026, 5, 1), D(10)), (datetime(2026, 5, 1), datetime(2026, 6, 1), D(20)), (datetime(2026, 6, 1), None, D(30))]
+    assert told.rows(terms, "erp:tied") == [(datetime(2026, 3, 10), None, D(41))]
+    assert told.rows("SELECT amount, mrr_amount FROM marts.fct_subscriptions WHERE subscription_id = 'erp:late'") == [(D(30), D(30))]
+    with told.open() as con:
+        con.execute("CREATE SCHEMA IF NOT EXISTS metrics")
+        movements.build_table(con, invariants.movement_spec(con))
+    moved = told.rows("""SELECT month(period_start), opening_mrr, "new", expansion, contraction, closing_mrr FROM metrics.mtr_revenue_movements
+                         WHERE period_grain = 'month' AND customer_id = 'subscription:erp:late' AND (opening_mrr <> closing_mrr) ORDER BY 1""")
+    assert moved == [(3, 0, 10, 0, 0, 10), (5, 10, 0, 10, 0, 20), (6, 20, 0, 10, 0, 30)]
 
 
 def test_a_subscription_that_ended_as_it_began_is_kept_moves_no_revenue_and_is_told_with_its_reason(told):
