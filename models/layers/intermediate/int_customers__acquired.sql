@@ -7,7 +7,7 @@ with payments as (
     select customer_id, valid_from, 'subscription', subscription_id, {{ converted('mrr_amount', 'rate_to_reporting') }}
     from {{ ref('int_subscription_terms__built') }}
     where
-        customer_id is not null and mrr_amount > 0 and rate_to_reporting is not null
+        customer_id is not null and not is_deleted and mrr_amount > 0 and rate_to_reporting is not null
         and valid_from <= {{ setting('as_of') }}
 )
 

@@ -13,7 +13,7 @@ where rate_to_reporting is null and amount is not null and not is_test and not i
 union all
 select 'subscriptions', _source, subscription_id, currency, valid_from_date, amount
 from {{ ref('int_subscription_terms__built') }}
-where rate_to_reporting is null
+where rate_to_reporting is null and not is_deleted
 union all
 select 'marketing_spend', _source, spend_id, currency, spend_date, {{ money('amount') }}
 from {{ ref('int_marketing_spend__converted') }}

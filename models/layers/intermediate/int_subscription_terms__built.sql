@@ -3,6 +3,7 @@
     What a subscription cost, and from when to when. It starts with the values of the subscription itself (or of a change before its
     start), each change replaces what it names, and the end of a trial splits a term in two. Of a source that logs no changes the versions
     of the row are the changes: one that rewrites a row when it is upgraded does not say that the months before were paid at the new price.
+    Deleted subscriptions are here for the sake of their history; no number holds them.
     A change that gives a quantity but no amount scales the amount; since scaling composes, the amount at any change is the last given
     amount times the ratio of the quantity now to the quantity then.
 #}
@@ -12,7 +13,7 @@ with subscriptions as (
         {{ resolved_customer(by) }} as customer_id
     from {{ ref('stg_canonical__subscriptions') }} as subscriptions
     {{ join_customer('subscriptions', by) }}
-    where subscriptions.deleted_at is null and not {{ is_test_fact(by) }}
+    where not {{ is_test_fact(by) }}
 ),
 
 statements as (
@@ -46,6 +47,7 @@ ordered as (
         subscriptions.customer_id,
         subscriptions.trial_ends_at,
         subscriptions.ended_at,
+        subscriptions.deleted_at is not null as is_deleted,
         subscriptions._source,
         greatest(statements.stated_at, subscriptions.started_at) as valid_from,
         row_number() over (
@@ -90,6 +92,7 @@ terms as (
         currency_now as currency,
         {{ money("case when valid_from < trial_ends_at then 0 else amount_now * " ~ months_share('interval_now') ~ " end") }} as mrr_amount,
         {{ local_date('valid_from') }} as valid_from_date,
+        is_deleted,
         _source
     from scaled
     where valid_to is null or valid_to > valid_from

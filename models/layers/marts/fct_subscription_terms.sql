@@ -11,4 +11,4 @@ select
     currency,
     mrr_amount
 from {{ ref('int_subscription_terms__built') }}
-where rate_to_reporting is not null
+where rate_to_reporting is not null and not is_deleted

@@ -1,6 +1,8 @@
+{%- set by = {'contact': 'contact_id', 'company': 'company_id'} -%}
 {#
     What a subscription was on each day: from the changes its source logs, or, where a source logs none, from the versions that were
-    landed, without the time in which its source did not know it. Revenue follows `fct_subscription_terms`, which knows no absence.
+    landed, without the time in which its source did not know it. Revenue follows `fct_subscription_terms`, which knows no absence. One that was
+    deleted stays in the history of the days on which it was there.
 #}
 with logging_sources as (
     select distinct _source from {{ ref('stg_canonical__subscription_changes') }}
@@ -45,9 +47,9 @@ held as (
 select
     held.subscription_id || ':' || cast(held.valid_from as varchar) as subscription_version_id,
     held.subscription_id,
-    subscriptions.customer_id,
+    {{ resolved_customer(by) }} as customer_id,
     held.valid_from,
-    least(held.valid_to, subscriptions.ended_at) as valid_to,
+    least(held.valid_to, subscriptions.ended_at, subscriptions.deleted_at) as valid_to,
     held.plan,
     held.interval,
     held.quantity,
@@ -55,7 +57,8 @@ select
     held.currency,
     held.origin
 from held
-inner join {{ ref('fct_subscriptions') }} as subscriptions on subscriptions.subscription_id = held.subscription_id
+inner join {{ ref('stg_canonical__subscriptions') }} as subscriptions on subscriptions.subscription_id = held.subscription_id
+{{ join_customer('subscriptions', by) }}
 where
-    (held.valid_to is null or held.valid_to > held.valid_from)
-    and (subscriptions.ended_at is null or subscriptions.ended_at > held.valid_from)
+    not {{ is_test_fact(by) }}
+    and coalesce(least(held.valid_to, subscriptions.ended_at, subscriptions.deleted_at) > held.valid_from, true)

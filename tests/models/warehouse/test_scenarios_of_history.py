@@ -48,6 +48,7 @@ BACK = {"deals": [{**DEAL, "deal_id": "back", "stage": "New", "updated_at": "202
         "contacts": [_contact("A", "DE", "2026-01-01"), PAIR[1]],
         "companies": [{"company_id": "Kite", "name": "Kite", "created_at": "2026-01-01", "updated_at": "2026-02-01"}],
         "subscriptions": [{**TERM, "_source": source, "subscription_id": "back", "amount": 60, "updated_at": "2026-05-01"} for source in ("crm", "erp")]}
+DROPPED = [{**TERM, "_source": source, "subscription_id": "dropped", "amount": 70, "updated_at": "2026-05-01"} for source in ("crm", "erp")]      # gone with the second batch
 AHEAD = [{**DEAL, "deal_id": "ahead", "stage": "New", "amount": 30, "updated_at": "2999-01-01"}, {**DEAL, "deal_id": "into", "stage": "New", "updated_at": "2999-01-01", "merged_into_id": "ahead"},
          *({**DEAL, "_source": "erp", "deal_id": "ahead", "stage": "New", "amount": amount, "updated_at": updated} for amount, updated in ((20, "2026-02-01"), (30, "2999-01-01")))]
 MERGED = [{**DEAL, "deal_id": "loser", "stage": "New", "updated_at": updated, "merged_into_id": into, "owner_id": owner, "_batch": batch}
@@ -73,7 +74,7 @@ STORY = {
     "subscriptions": [
         {**TERM, "subscription_id": "moved", "contact_id": "A", "amount": 100, "ended_at": "2026-08-20"},
         {**TERM, "subscription_id": "never", "contact_id": "Late", "amount": 77, "ended_at": "2026-02-10"},
-        {**TERM, "subscription_id": "instant", "contact_id": "Late", "amount": 50, "plan": "Basic", "ended_at": "2026-03-10"}, *BACK["subscriptions"],
+        *DROPPED, {**TERM, "subscription_id": "instant", "contact_id": "Late", "amount": 50, "plan": "Basic", "ended_at": "2026-03-10"}, *BACK["subscriptions"],
         {**TERM, "_source": "erp", "subscription_id": "tied", "amount": 40, "updated_at": "2026-05-01"}, {**TERM, "_source": "erp", "subscription_id": "tied", "amount": 41, "updated_at": "2026-05-01", "_batch": 2},
         *(subscription for _, subscription in LATE)],
     "subscription_changes": [
@@ -86,6 +87,7 @@ STORY = {
 def _land(made, rows: dict[str, list[dict]]) -> None:
     made.land(rows)
     made.land(BACK, shift=1, tombstone=True)
+    made.land({"subscriptions": DROPPED}, shift=1, tombstone=True)
     made.land(BACK, shift=2)
 
 
@@ -154,6 +156,13 @@ def test_what_a_clock_of_the_future_says_dates_from_its_arrival_in_every_history
     assert told.rows(periods, "crm:ahead") == [(datetime(2026, 1, 10), datetime(2026, 2, 1), D(10)), (datetime(2026, 2, 1), arrived, D(20)), (arrived, None, D(30))]
     assert told.rows(periods, "erp:ahead") == [(datetime(2026, 1, 10), arrived, D(20)), (arrived, None, D(30))]
     assert told.rows(periods, "crm:into") == [(datetime(2026, 1, 10), arrived, D(10))]
+
+
+@pytest.mark.parametrize("source", ["crm", "erp"])
+def test_a_subscription_that_vanished_for_good_is_in_no_number_and_stays_in_the_history_of_its_days(told, source):
+    name = f"{source}:dropped"
+    assert told.column("SELECT count(*) FROM marts.fct_subscriptions WHERE subscription_id = ?", name) == told.column("SELECT count(*) FROM marts.fct_subscription_terms WHERE subscription_id = ?", name) == [0]
+    assert told.rows("SELECT valid_from, valid_to, amount FROM marts.subscriptions_history WHERE subscription_id = ?", name) == [(datetime(2026, 3, 10), GONE, D(70))]
 
 
 def test_a_merged_deal_leaves_history_when_it_was_merged_and_not_when_its_row_was_touched_last(told):
