@@ -201,6 +201,8 @@ def _say(con: Any, report: MiningReport, pattern: str, is_published: bool, verdi
 
 
 def _insert(con: Any, table: str, frame: pl.DataFrame, select: str = "SELECT * FROM found") -> None:
+    if frame.is_empty():      # DuckDB 1.5.5 loses the rows of a large INSERT that follows one of none into the same table in one transaction
+        return
     con.register("found", frame.to_arrow())
     try:
         con.execute(f"INSERT INTO scores.{table} BY NAME {select}")

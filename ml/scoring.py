@@ -310,6 +310,8 @@ def _label(question: Question, kind: str) -> str:
 
 
 def _insert(con: Any, table: str, frame: pl.DataFrame) -> None:
+    if frame.is_empty():      # DuckDB 1.5.5 loses the rows of a large INSERT that follows one of none into the same table in one transaction
+        return
     con.register("_rows", frame.to_arrow())
     try:
         con.execute(f"INSERT INTO scores.{table} BY NAME SELECT * FROM _rows")
@@ -319,6 +321,8 @@ def _insert(con: Any, table: str, frame: pl.DataFrame) -> None:
 
 def _remember(con: Any, question: Question, run_id: str, instant: datetime) -> None:
     """Append today's scores to the history; a repeated run of the same day replaces its own rows."""
+    if not con.execute(f"SELECT EXISTS (FROM scores.{question.name})").fetchone()[0]:      # as in `_insert`: the next question's rows would be lost
+        return
     con.execute("DELETE FROM scores.score_history WHERE model = ? AND as_of IN (SELECT DISTINCT as_of FROM scores." + question.name + ")", [question.name])
     con.execute(
         f"INSERT INTO scores.score_history SELECT ?, {question.entity}, model_id, as_of, score, lower, upper, reasons, is_fallback, ?, ? FROM scores.{question.name}",

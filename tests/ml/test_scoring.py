@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
+import duckdb
 import numpy as np
 import pytest
 from fixtures.feature_world import build_features, empty_world
@@ -195,3 +196,17 @@ def test_a_score_is_explained_for_everybody_who_has_one_and_refused_with_the_rea
     uplift = scoring.QUESTIONS["uplift"]
     with pytest.raises(UsageError, match="has no score of its own by uplift: refused: no campaign"):
         scoring.explain(uplift, frames, scoring.champion(place, uplift, frames)[0], gone)
+
+
+def test_the_history_keeps_the_scores_of_a_question_that_comes_after_one_without_any():
+    """DuckDB 1.5.5 loses the rows of a large INSERT that follows one of none into the same table in the same transaction."""
+    first, second, *_ = scoring.QUESTIONS.values()
+    with duckdb.connect(config={"threads": 2}) as con:
+        con.execute("CREATE SCHEMA scores")
+        con.begin()
+        scoring.prepare(con)
+        con.execute(f"""INSERT INTO scores.{second.name} BY NAME SELECT 'p' || i AS {second.entity}, 'm' AS model_id, DATE '2026-01-01' AS as_of, 0.5 AS score, false AS is_fallback FROM range(150000) AS t(i)""")
+        for question in (first, second):
+            scoring._remember(con, question, "r1", INSTANT)
+        con.commit()
+        assert con.execute("SELECT model, count(*) FROM scores.score_history GROUP BY ALL").fetchall() == [(second.name, 150_000)]
