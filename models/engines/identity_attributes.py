@@ -15,7 +15,7 @@ from models.engines.identity_rules import STRATEGIES, Survivorship
 _RELATIONS = {"organisation_id": "company_id", "parent_organisation_id": "parent_company_id"}
 
 
-def ranks_sql(records: str = "identity_customer_records") -> str:
+def _ranks_sql() -> str:
     """SQL of the records of customers who have several, with the record's place in each order of survivorship (`by_<strategy>`, 1 being first);
     its one parameter is `$trusted`, the sources in order of trust."""
     last = "updated_at DESC NULLS LAST, created_at DESC NULLS LAST, node_number"
@@ -27,13 +27,11 @@ def ranks_sql(records: str = "identity_customer_records") -> str:
     filled = " + ".join(f"({name} IS NOT NULL)::INT" for name in ATTRIBUTES)
     ranks = ", ".join(f"row_number() OVER (PARTITION BY customer_id ORDER BY is_deleted OR merged_into_id IS NOT NULL, node_type = 'lead', {orders[name]}) AS by_{name}"
                       for name in STRATEGIES)
-    return f"""SELECT *, {ranks} FROM (
-                   SELECT *, {filled} AS filled FROM {records} SEMI JOIN (SELECT customer_id FROM {records} GROUP BY customer_id HAVING count(*) > 1) USING (customer_id))"""
+    return f"SELECT *, {ranks} FROM (SELECT *, {filled} AS filled FROM identity_customer_records WHERE has_others)"
 
 
-def survivorship_sql(survivorship: Survivorship, ranked: str = "identity_ranked_records", records: str = "identity_customer_records") -> str:
-    """SQL of one row per customer from `records` (one row per record, with `customer_id`) and those `ranked` by `ranks_sql`.
-    A field takes the first value that is not null in the order its rule names."""
+def _survivorship_sql(survivorship: Survivorship) -> str:
+    """SQL of one row per customer. A field takes the first value that is not null in the order its rule names."""
     fields = [*ATTRIBUTES, *_RELATIONS]
     chosen = ", ".join(f"arg_min({name}, by_{survivorship.strategy(_RELATIONS.get(name, name))}) AS {name}" for name in fields)
     common = """count(*) AS record_count, count(DISTINCT source) AS source_count, bool_or(coalesce(is_test, false)) AS is_test,
@@ -41,10 +39,10 @@ def survivorship_sql(survivorship: Survivorship, ranked: str = "identity_ranked_
                 min(created_at) AS created_at, max(updated_at) AS updated_at, max(deleted_at) AS deleted_at"""
     # Most customers have one record, of which nothing need be chosen.
     return f"""
-        SELECT customer_id, {chosen}, {common} FROM {ranked} GROUP BY customer_id
+        SELECT customer_id, {chosen}, {common} FROM identity_ranked_records GROUP BY customer_id
         UNION ALL
         SELECT customer_id, {", ".join(fields)}, 1, 1, coalesce(is_test, false), is_deleted, created_at, updated_at, deleted_at
-        FROM {records} ANTI JOIN {ranked} USING (customer_id)"""
+        FROM identity_customer_records WHERE NOT has_others"""
 
 
 def store_attributes(con: duckdb.DuckDBPyConnection, survivorship: Survivorship, schema: str, columns: Columns, *, whole: bool) -> None:
@@ -53,14 +51,13 @@ def store_attributes(con: duckdb.DuckDBPyConnection, survivorship: Survivorship,
     _find_touched(con, schema, columns, whole=whole)
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_customer_records AS
-        SELECT a.customer_id, w.node_number, r.* EXCLUDE (wanted), o.customer_id AS organisation_id,
+        SELECT a.customer_id, a.node_number, a.has_others, r.* EXCLUDE (wanted), o.customer_id AS organisation_id,
                CASE WHEN p.customer_id <> a.customer_id THEN p.customer_id END AS parent_organisation_id
         FROM identity_records AS r
-        LEFT JOIN identity_record_nodes AS w USING (wanted)
-        LEFT JOIN identity_record_customers AS a USING (node_number)
+        LEFT JOIN identity_record_customers AS a USING (wanted)
         LEFT JOIN identity_organisations AS o ON o.source = r.source AND o.source_id = r.company_id
         LEFT JOIN identity_organisations AS p ON p.source = r.source AND p.source_id = r.parent_company_id""")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE identity_ranked_records AS {ranks_sql()}", {"trusted": list(survivorship.trusted_sources)})
+    con.execute(f"CREATE OR REPLACE TEMP TABLE identity_ranked_records AS {_ranks_sql()}", {"trusted": list(survivorship.trusted_sources)})
     for table in ("records", "customer_attributes", "hierarchy"):
         con.execute(f"DELETE FROM identity.{table}" + ("" if whole else " WHERE customer_id IN (FROM identity_touched_customers)"))
     _store_records(con, survivorship)
@@ -70,7 +67,7 @@ def store_attributes(con: duckdb.DuckDBPyConnection, survivorship: Survivorship,
         WITH customers AS (
             SELECT customer_id, customer_type, is_lead_only, bool_or(is_known) AS is_known FROM identity.members
             {"" if whole else "WHERE customer_id IN (FROM identity_touched_customers)"} GROUP BY ALL),
-        chosen AS ({survivorship_sql(survivorship)})
+        chosen AS ({_survivorship_sql(survivorship)})
         SELECT c.customer_id, c.customer_type, c.is_lead_only, c.is_known, coalesce(s.is_deleted, false) AS is_deleted, coalesce(s.is_test, false) AS is_test,
                coalesce(s.record_count, 0) AS record_count, coalesce(s.source_count, 0) AS source_count,
                CASE WHEN c.customer_type = 'person' THEN nullif(concat_ws(' ', s.first_name, s.last_name), '') ELSE s.name END AS name, {", ".join(f"s.{name}" for name in names)},
@@ -80,14 +77,17 @@ def store_attributes(con: duckdb.DuckDBPyConnection, survivorship: Survivorship,
 
 
 def _find_touched(con: duckdb.DuckDBPyConnection, schema: str, columns: Columns, *, whole: bool) -> None:
-    """Temp tables `identity_touched_customers` and, of their records, `identity_records`, `identity_record_nodes` and `identity_record_customers`.
+    """Temp tables `identity_touched_customers`, their `identity_records`, and `identity_record_customers`, which says of each of these whose it is.
 
     A customer is touched when a record of it changed, came or went, and when an organisation that a record of it names is another customer now.
     """
     con.execute("CREATE OR REPLACE TEMP TABLE identity_organisations AS SELECT source, source_id, customer_id FROM identity.members WHERE node_type = 'company'")
     if whole:       # the records of this run are those of all customers
-        con.execute("CREATE OR REPLACE TEMP TABLE identity_record_nodes AS SELECT wanted, node_number FROM identity_rekeyed")
-        con.execute("CREATE OR REPLACE TEMP TABLE identity_record_customers AS SELECT node_number, customer_id FROM identity_assigned")
+        con.execute("""
+            CREATE OR REPLACE TEMP TABLE identity_record_customers AS
+            SELECT wanted, node_number, customer_id, coalesce(records > 1, false) AS has_others
+            FROM (SELECT wanted, node_number FROM identity_rekeyed WHERE is_known) LEFT JOIN identity_assigned USING (node_number)
+            LEFT JOIN (SELECT customer_number, count(*) AS records FROM identity_assigned SEMI JOIN identity_linked USING (node_number) WHERE is_known GROUP BY customer_number) USING (customer_number)""")
         return
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_moved_organisations AS
@@ -105,10 +105,10 @@ def _find_touched(con: duckdb.DuckDBPyConnection, schema: str, columns: Columns,
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_record_customers AS
         WITH touched AS MATERIALIZED (SELECT source, node_type, source_id, customer_id FROM identity.members SEMI JOIN identity_touched_customers USING (customer_id) WHERE is_known)
-        SELECT n.node_number, n.node_number AS wanted, n.source, n.node_type, n.source_id, 2 AS versions, t.customer_id   -- how many versions was not counted
+        SELECT n.node_number, n.node_number AS wanted, n.source, n.node_type, n.source_id, 2 AS versions,   -- how many was not counted
+               t.customer_id, count(*) OVER (PARTITION BY t.customer_id) > 1 AS has_others
         FROM touched AS t JOIN identity_memory.nodes AS n USING (source, node_type, source_id)""")
     build_records(con, schema, columns, "identity_record_customers")
-    con.execute("CREATE OR REPLACE TEMP TABLE identity_record_nodes AS SELECT wanted, node_number FROM identity_record_customers")
 
 
 def _store_records(con: duckdb.DuckDBPyConnection, survivorship: Survivorship) -> None:
@@ -118,7 +118,7 @@ def _store_records(con: duckdb.DuckDBPyConnection, survivorship: Survivorship) -
         INSERT INTO identity.records BY NAME
         SELECT {columns}, {", ".join(f"by_{name}" for name in STRATEGIES)} FROM identity_ranked_records
         UNION ALL
-        SELECT {columns}, {", ".join(f"1 AS by_{name}" for name in STRATEGIES)} FROM identity_customer_records ANTI JOIN identity_ranked_records USING (customer_id)""")
+        SELECT {columns}, {", ".join(f"1 AS by_{name}" for name in STRATEGIES)} FROM identity_customer_records WHERE NOT has_others""")
     con.execute("DELETE FROM identity.survivorship")
     con.executemany("INSERT INTO identity.survivorship VALUES (?, ?)", [[name, survivorship.strategy(name)] for name in ATTRIBUTES])
 

@@ -99,17 +99,15 @@ def assign_customers(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_assigned AS
         WITH groups AS (
-            SELECT component, min(node_number) AS founder, bool_and(node_type = 'lead') AS is_lead_only
+            SELECT component, min(node_number) AS founder, arg_min(own_id, node_number) AS customer_id, bool_and(node_type = 'lead') AS is_lead_only
             FROM identity_components LEFT JOIN identity_memory.nodes USING (node_number) GROUP BY ALL)
         SELECT node_number, n.source, n.node_type, n.source_id, n.own_id, n.is_known, n.first_seen_run, n.first_seen_run_number, n.founded_at,
                CASE WHEN n.node_type = 'company' THEN 'organisation' ELSE 'person' END AS customer_type,
-               coalesce(g.founder, node_number) AS customer_number, coalesce(f.own_id, n.own_id) AS customer_id,
+               coalesce(g.founder, node_number) AS customer_number, coalesce(g.customer_id, n.own_id) AS customer_id,
                coalesce(g.is_lead_only, n.node_type = 'lead') AS is_lead_only, m.customer_id AS previous_id
-        FROM identity_affected AS a
-        LEFT JOIN identity_memory.nodes AS n USING (node_number)
+        FROM (FROM identity_memory.nodes SEMI JOIN identity_affected USING (node_number)) AS n
         LEFT JOIN identity_components AS c USING (node_number)
         LEFT JOIN groups AS g ON g.component = c.component
-        LEFT JOIN identity_memory.nodes AS f ON f.node_number = g.founder
         LEFT JOIN identity.members AS m ON m.source = n.source AND m.node_type = n.node_type AND m.source_id = n.source_id""")
     con.execute("DELETE FROM identity_memory.components WHERE node_number IN (SELECT node_number FROM identity_affected UNION ALL SELECT node_number FROM identity_gone)")
     con.execute("INSERT INTO identity_memory.components SELECT node_number, component, customer_number FROM identity_linked LEFT JOIN identity_assigned USING (node_number)")
