@@ -414,8 +414,8 @@ def _rows_without_rate(con: duckdb.DuckDBPyConnection) -> str:
 
 
 def _rows_left_out(con: duckdb.DuckDBPyConnection) -> str:
-    """A relation of the rows that kept their contract and that some number leaves out: those without a rate, and subscriptions that ended as they began."""
-    if not _is_built(con, "marts", "fct_subscriptions"):
+    """A relation of the rows that kept their contract and that some number leaves out: those without a rate, subscriptions that ended as they began, and deals closed at no known time."""
+    if not (_is_built(con, "marts", "fct_subscriptions") and _is_built(con, "marts", "fct_deals")):
         return _rows_without_rate(con)
     return f"""(
         FROM {_rows_without_rate(con)}
@@ -423,7 +423,12 @@ def _rows_left_out(con: duckdb.DuckDBPyConnection) -> str:
         SELECT left(md5(concat_ws('|', 'ended', subscription_id)), 16), split_part(subscription_id, ':', 1), 'subscriptions', subscription_id, currency, 'ended_at',
                'is the instant of its start: it counts as a subscription, but it was worth nothing at any instant and is in no movement of revenue',
                CAST(to_json({{'key': subscription_id, 'date': started_date, 'currency': currency, 'amount': amount}}) AS VARCHAR)
-        FROM marts.fct_subscriptions WHERE ended_at <= started_at)"""
+        FROM marts.fct_subscriptions WHERE ended_at <= started_at
+        UNION ALL
+        SELECT left(md5(concat_ws('|', 'closed', deal_id)), 16), split_part(deal_id, ':', 1), 'deals', deal_id, currency, 'closed_at',
+               'is missing and no version or log tells it: the deal is won or lost, and in no number by the day of closing',
+               CAST(to_json({{'key': deal_id, 'date': created_date, 'currency': currency, 'amount': amount}}) AS VARCHAR)
+        FROM marts.fct_deals WHERE (is_won OR is_lost) AND closed_at IS NULL)"""
 
 
 def missing_rates(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, int]]:
@@ -448,8 +453,8 @@ def summarise_quarantine(con: duckdb.DuckDBPyConnection) -> None:
 def quarantine_summary(con: duckdb.DuckDBPyConnection, include_resolved: bool = False) -> pl.DataFrame:
     """Rows by source, entity, field, reason and status, most first.
 
-    Rows that the last build left out for want of an exchange rate are among them (a rate that arrives takes them out again), and subscriptions
-    that no movement of revenue holds, because they ended at the instant they began.
+    Rows that the last build left out for want of an exchange rate are among them (a rate that arrives takes them out again), subscriptions that
+    no movement of revenue holds, because they ended at the instant they began, and deals that closed nobody knows when.
     """
     return con.execute(f"SELECT * FROM {_counted_reasons(con)} WHERE $everything OR status = 'open' ORDER BY rows DESC, source, entity, field, reason",
                        {"everything": include_resolved}).pl()

@@ -1,4 +1,8 @@
 {%- set by = {'contact': 'contact_id', 'company': 'company_id'} -%}
+{#
+    A deal that is won or lost and does not say when closed when it entered its stage by the log of its source, else with the version
+    that first called it so. Of one that was closed when it was first seen nobody knows: it has no closing time, and that is told.
+#}
 with stages as (
     select _source, pipeline, stage, position, probability, is_won, is_lost
     from {{ ref('stg_canonical__pipeline_stages') }}
@@ -65,12 +69,49 @@ deals as (
     {{ join_customer('deals', by) }}
 ),
 
+moves as (
+    select changes.deal_id, changes.new_value as stage, max(changes.changed_at) as entered_at
+    from {{ ref('stg_canonical__deal_changes') }} as changes
+    left join {{ ref('deal_change_fields') }} as fields on fields.source_field = lower(trim(changes.field))
+    where changes.deleted_at is null and coalesce(fields.field, lower(trim(changes.field))) = 'stage'
+    group by changes.deal_id, changes.new_value
+),
+
+versions as (
+    select
+        _source || ':' || deal_id as deal_id,
+        coalesce({{ version_time() }}, _loaded_at) as versioned_at,
+        case when is_won then 'is won' when is_lost then 'is lost' else stage end as state,
+        row_number() over (
+            partition by _source, deal_id, coalesce({{ version_time() }}, _loaded_at) order by _batch_seq desc, _row_hash desc
+        ) as choice
+    from {{ source('landing', 'deals') }}
+    where not coalesce(_is_tombstone, false) and (updated_at is null or {{ version_time() }} <= {{ setting('as_of') }})
+),
+
+turns as (
+    select deal_id, max(versioned_at) as turned_at
+    from (
+        select *, lag(state) over (partition by deal_id order by versioned_at) as former_state
+        from versions
+        where choice = 1
+    ) as compared
+    where former_state <> state
+    group by deal_id
+),
+
 closed as (
     select
-        *,
-        -- a deal that stands in an open stage is open: a closing time beside it was left over when it was opened again
-        case when is_won or is_lost or not is_known_stage then stated_closed_at end as closed_at
+        deals.*,
+        case
+            when deals.is_won or deals.is_lost
+                then coalesce(deals.stated_closed_at, case when deals.is_terminal_stage then moves.entered_at end, turns.turned_at)
+            -- a deal that stands in an open stage is open: a closing time beside it was left over when it was opened again
+            when not deals.is_known_stage then deals.stated_closed_at
+        end as closed_at
     from deals
+    left join moves on moves.deal_id = deals.deal_id and moves.stage = deals.stage
+    left join turns on turns.deal_id = deals.deal_id
 ),
 
 dated as (

@@ -53,6 +53,10 @@ AHEAD = [{**DEAL, "deal_id": "ahead", "stage": "New", "amount": 30, "updated_at"
          *({**DEAL, "_source": "erp", "deal_id": "ahead", "stage": "New", "amount": amount, "updated_at": updated} for amount, updated in ((20, "2026-02-01"), (30, "2999-01-01")))]
 MERGED = [{**DEAL, "deal_id": "loser", "stage": "New", "updated_at": updated, "merged_into_id": into, "owner_id": owner, "_batch": batch}
           for batch, (updated, into, owner) in enumerate((("2026-02-01", None, "u1"), ("2026-03-01", "ahead", "u1"), ("2026-05-01", "ahead", "u2")), 1)]
+# won or lost without a word on when: the log tells, the versions tell, nobody tells
+UNDATED = [{**DEAL, "deal_id": "undated", "stage": "Won", "updated_at": "2026-04-03"}, {**DEAL, "deal_id": "undated forever", "stage": "Lost", "updated_at": "2026-04-03"},
+           *({**DEAL, "_source": "erp", "deal_id": "undated", "stage": stage, "owner_id": owner, "updated_at": updated} for updated, stage, owner in (
+               ("2026-01-10", "New", "u1"), ("2026-04-03", "Lost", "u1"), ("2026-06-01", "Lost", "u2")))]
 STORY = {
     "pipeline_stages": STAGES,
     "companies": BACK["companies"],
@@ -67,9 +71,10 @@ STORY = {
         {**SHOP, "is_won": False, "updated_at": "2026-03-01", "_batch": 2}, {**SHOP, "is_lost": True, "closed_at": "2026-04-01", "updated_at": "2026-04-01", "_batch": 3},
         *_lost("flagged", ("2026-01-11", "New", False, None), ("2026-02-10", "New", True, "2026-02-10"), ("2026-03-10", "New", False, None), ("2026-04-10", "Won", False, "2026-04-10")),
         *_lost("moved", ("2026-01-11", "New", False, None), ("2026-02-10", "New", True, "2026-02-10"), ("2026-03-10", "Offer", True, "2026-02-10"), ("2026-04-10", "Offer", False, None)),
-        *(deal for deal, _ in LATE), *TIED, *AHEAD, *MERGED, *BACK["deals"]],
+        *(deal for deal, _ in LATE), *TIED, *AHEAD, *MERGED, *UNDATED, *BACK["deals"]],
     "deal_changes": [_stage("New", "Won", "2026-02-01", 1), _stage("Won", "New", "2026-03-01", 2), _stage("New", "Lost", "2026-04-01", 3),
                      {**_stage("New", "Won", "2026-04-10", 1), "deal_id": "flagged"}, {**_stage("New", "Offer", "2026-03-05", 1), "deal_id": "moved"},
+                     {**_stage("New", "Won", "2026-04-01", 1), "deal_id": "undated"},
                      {"deal_id": "ahead", "field": "amount", "old_value": "10", "new_value": "20", "changed_at": "2026-02-01", "sequence": 1}],
     "subscriptions": [
         {**TERM, "subscription_id": "moved", "contact_id": "A", "amount": 100, "ended_at": "2026-08-20"},
@@ -148,6 +153,13 @@ def test_a_deal_lost_by_its_own_word_was_lost_until_it_was_opened_again_although
     assert told.rows(periods, "crm:moved") == [
         (datetime(2026, 1, 10), datetime(2026, 2, 10), "New", False, False, True), (datetime(2026, 2, 10), datetime(2026, 3, 5), "New", False, True, False),
         (datetime(2026, 3, 5), datetime(2026, 4, 10), "Offer", False, True, False), (datetime(2026, 4, 10), None, "Offer", False, False, True)]
+
+
+def test_a_deal_that_does_not_say_when_it_closed_closed_when_its_log_or_its_versions_say_and_else_nobody_is_told_a_day(told):
+    assert told.rows("SELECT deal_id, is_won, is_lost, closed_at FROM marts.fct_deals WHERE deal_id LIKE '%:undated%' ORDER BY 1") == [
+        ("crm:undated", True, False, datetime(2026, 4, 1)), ("crm:undated forever", False, True, None), ("erp:undated", False, True, datetime(2026, 4, 3))]
+    with told.open() as con:
+        assert [(row["source"], row["reasons"].split(":")[0]) for row in ingest.quarantine_rows(con, None, None, "deals", 10).rows(named=True)] == [("crm", "closed_at is missing and no version or log tells it")]
 
 
 def test_what_a_clock_of_the_future_says_dates_from_its_arrival_in_every_history_of_deals(told):
