@@ -63,7 +63,13 @@ deals as (
         merged.survivor_id is not null as is_merged,
         deals._source
     from named as deals
-    left join {{ ref('int_records__merged') }} as merged on merged.record_type = 'deal' and merged.record_id = deals.deal_id
+    -- merged into a deal that nobody delivered it stays itself, or it would be in no number
+    left join (
+        select merges.record_id, merges.survivor_id
+        from {{ ref('int_records__merged') }} as merges
+        inner join {{ ref('stg_canonical__deals') }} as survivors on survivors.deal_id = merges.survivor_id
+        where merges.record_type = 'deal'
+    ) as merged on merged.record_id = deals.deal_id
     left join stages
         on stages._source = deals._source and stages.pipeline = deals.known_pipeline and stages.stage = deals.stage
     {{ join_customer('deals', by) }}

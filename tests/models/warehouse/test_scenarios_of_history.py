@@ -53,6 +53,7 @@ AHEAD = [{**DEAL, "deal_id": "ahead", "stage": "New", "amount": 30, "updated_at"
          *({**DEAL, "_source": "erp", "deal_id": "ahead", "stage": "New", "amount": amount, "updated_at": updated} for amount, updated in ((20, "2026-02-01"), (30, "2999-01-01")))]
 MERGED = [{**DEAL, "deal_id": "loser", "stage": "New", "updated_at": updated, "merged_into_id": into, "owner_id": owner, "_batch": batch}
           for batch, (updated, into, owner) in enumerate((("2026-02-01", None, "u1"), ("2026-03-01", "ahead", "u1"), ("2026-05-01", "ahead", "u2")), 1)]
+LEFT = [{**DEAL, "deal_id": "left", "stage": "New", "updated_at": "2026-03-01", "merged_into_id": "never delivered"}]
 # won or lost without a word on when: the log tells, the versions tell, nobody tells
 UNDATED = [{**DEAL, "deal_id": "undated", "stage": "Won", "updated_at": "2026-04-03"}, {**DEAL, "deal_id": "undated forever", "stage": "Lost", "updated_at": "2026-04-03"},
            *({**DEAL, "_source": "erp", "deal_id": "undated", "stage": stage, "owner_id": owner, "updated_at": updated} for updated, stage, owner in (
@@ -71,7 +72,7 @@ STORY = {
         {**SHOP, "is_won": False, "updated_at": "2026-03-01", "_batch": 2}, {**SHOP, "is_lost": True, "closed_at": "2026-04-01", "updated_at": "2026-04-01", "_batch": 3},
         *_lost("flagged", ("2026-01-11", "New", False, None), ("2026-02-10", "New", True, "2026-02-10"), ("2026-03-10", "New", False, None), ("2026-04-10", "Won", False, "2026-04-10")),
         *_lost("moved", ("2026-01-11", "New", False, None), ("2026-02-10", "New", True, "2026-02-10"), ("2026-03-10", "Offer", True, "2026-02-10"), ("2026-04-10", "Offer", False, None)),
-        *(deal for deal, _ in LATE), *TIED, *AHEAD, *MERGED, *UNDATED, *BACK["deals"]],
+        *(deal for deal, _ in LATE), *TIED, *AHEAD, *MERGED, *UNDATED, *LEFT, *BACK["deals"]],
     "deal_changes": [_stage("New", "Won", "2026-02-01", 1), _stage("Won", "New", "2026-03-01", 2), _stage("New", "Lost", "2026-04-01", 3),
                      {**_stage("New", "Won", "2026-04-10", 1), "deal_id": "flagged"}, {**_stage("New", "Offer", "2026-03-05", 1), "deal_id": "moved"},
                      {**_stage("New", "Won", "2026-04-01", 1), "deal_id": "undated"},
@@ -179,6 +180,11 @@ def test_a_subscription_that_vanished_for_good_is_in_no_number_and_stays_in_the_
 
 def test_a_merged_deal_leaves_history_when_it_was_merged_and_not_when_its_row_was_touched_last(told):
     assert told.rows("SELECT valid_from, valid_to FROM marts.deals_history WHERE deal_id = 'crm:loser' ORDER BY 1") == [(datetime(2026, 1, 10), datetime(2026, 3, 1))]
+
+
+def test_a_deal_merged_into_one_that_nobody_delivered_is_not_lost(told):
+    assert told.rows("SELECT amount, is_open FROM marts.fct_deals WHERE deal_id = 'crm:left'") == [(D(10), True)]
+    assert told.rows("SELECT valid_from, valid_to FROM marts.deals_history WHERE deal_id = 'crm:left'") == [(datetime(2026, 1, 10), None)]
 
 
 def test_what_a_source_without_a_log_of_changes_charged_follows_its_versions_and_moves_revenue(told):
