@@ -1,13 +1,14 @@
 """Identity resolution: which records of which sources are one person or organisation.
 
 Belongs here: the public functions. Does not belong here: opening connections or scheduling. The parts are `identity_rules`
-(rules as data), `identity_nodes` (records and normalised values), `identity_graph` (who is one customer, and the definition),
-`identity_state` (ids, log and aliases), `identity_attributes` (survivorship) and `identity_review` (probable pairs). What people ask
+(rules as data), `identity_memory` (what of the last run still holds), `identity_nodes` (records and normalised values), `identity_graph`
+(who is one customer, and the definition), `identity_state` (ids, log and aliases), `identity_attributes` (survivorship) and
+`identity_review` (probable pairs). What people ask
 of the outcome stands in `identity_answers`, and what they decide in `identity_decisions`: a decision is a row of `identity_links`,
 landed like any other, so that there is one way to join or part customers and a rebuild finds every decision again.
 
-Inputs are the landing tables with all their versions; outputs are the tables of the `identity` schema, each written whole
-and sorted, so that equal input gives equal tables. `resolve` may run any number of times on the same state.
+Inputs are the landing tables with all their versions; outputs are the tables of the `identity` schema. Equal input gives equal rows,
+in no promised order. `resolve` may run any number of times on the same state.
 """
 
 from __future__ import annotations

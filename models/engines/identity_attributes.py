@@ -91,8 +91,7 @@ def _find_touched(con: duckdb.DuckDBPyConnection, schema: str, columns: Columns,
         return
     con.execute("""
         CREATE OR REPLACE TEMP TABLE identity_moved_organisations AS
-        SELECT source, source_id FROM identity_assigned WHERE node_type = 'company' AND customer_id IS DISTINCT FROM previous_id
-        UNION ALL SELECT source, source_id FROM identity_gone WHERE node_type = 'company'""")
+        SELECT source, source_id FROM identity_assigned WHERE node_type = 'company' AND customer_id IS DISTINCT FROM previous_id   -- one that is gone is named by no record""")
     naming = "".join(
         f""" UNION SELECT t._source, '{node_type}', CAST(t.{key} AS VARCHAR) FROM {quoted(schema)}.{quoted(table)} AS t
              JOIN identity_moved_organisations AS m ON m.source = t._source AND m.source_id = CAST(t.{column} AS VARCHAR) WHERE t.{key} IS NOT NULL"""

@@ -12,7 +12,8 @@ nodes that joined it. An equal state and equal landing tables give equal tables,
 DuckDB 1.5.5 loses the rows of a large INSERT into a table into which the same transaction has inserted none before (a statement that came
 up empty). So the steps write a table in one statement, and never add to one that may be empty.
 
-The memory stands for nothing that landing does not say, and is never served: it may be dropped at any time, and the next run fills it.
+The memory holds nothing that landing does not say (personal values among it), and is never served: it may be dropped at any time, and the
+next run fills it.
 It is dropped whenever anything else that the outcome depends on has changed: a rule, the columns of landing, DuckDB (whose `hash`
 compares rows), or this engine's own code.
 """

@@ -1,10 +1,10 @@
-"""Identity resolution, third step: what is remembered between runs, and what a run changed.
+"""Identity resolution, third step: what people and the marts read of it, and what a run changed.
 
 Belongs here: the tables of the `identity` schema, the ids of customers, the merge log and the aliases. Does not belong here:
-deciding who is one customer (`identity_graph`) or a customer's attributes (`identity_attributes`).
+deciding who is one customer (`identity_graph`), a customer's attributes (`identity_attributes`), or what only saves work (`identity_memory`).
 
 A customer's id comes from the node that founds it, and founding order never changes once a node was seen. So an id is
-a function of the group and not of the way that led to it: whoever is unmerged has the id of before. No statement writes
+a function of the group and not of the way that led to it: whoever is unmerged has the id of before. No statement here writes
 a personal value; a shared value appears in the log as the first eight hexadecimal digits of its hash.
 """
 
