@@ -24,7 +24,8 @@ SHARED = ROOT.parent / "shared"
 
 # Files that build a home or a warehouse, longest first. Workers take them before all others, so that none is left over at the end; the
 # first two start together, and only one of them waits for the demo home.
-LONG_FILES = ("journeys/test_demo_kpis.py", "journeys/test_identity.py", "journeys/test_online_retail.py", "journeys/test_odoo.py", "journeys/test_edge_cases.py", "journeys/test_definitions_fixtures.py",
+LONG_FILES = ("journeys/test_demo_kpis.py", "journeys/test_identity.py", "journeys/test_online_retail.py", "journeys/test_order_of_arrival.py", "journeys/test_odoo.py",
+              "pipelines/test_killed_runs.py", "journeys/test_edge_cases.py", "journeys/test_definitions_fixtures.py", "models/warehouse_door/test_snapshots.py",
               "models/warehouse/test_rebuilding.py", "journeys/test_bad_input.py", "browser/test_pages_in_a_browser.py", "models/metrics/test_metricflow_agrees.py")
 
 
