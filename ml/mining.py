@@ -20,6 +20,7 @@ from ml.associations import baskets, recommend
 from ml.associations import rules as basket_rules
 from ml.clusters import definition, fit
 from models import patterns
+from models.frames import append
 
 # Consequents kept for each antecedent: a shop of four thousand products has more than a hundred thousand rules, of which the weaker ones are never read.
 RULES_KEPT = 25
@@ -79,8 +80,8 @@ def _mine_baskets(con: Any, watermark: datetime, as_of: date, horizon: int, repo
             kept = rules.group_by("antecedent", maintain_order=True).head(RULES_KEPT)
             kept = kept.with_columns(place=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("antecedent"), basket=pl.lit(unit), level=pl.lit(level), as_of=pl.lit(as_of))
             names = "SELECT product_id AS item, name FROM marts.dim_products" if level == "product" else "SELECT DISTINCT category AS item, category AS name FROM marts.fct_order_lines"
-            _insert(con, "product_rules", kept, f"SELECT found.*, a.name AS antecedent_name, b.name AS consequent_name FROM found LEFT JOIN ({names}) AS a ON a.item = found.antecedent "
-                                                f"LEFT JOIN ({names}) AS b ON b.item = found.consequent")
+            append(con, "scores.product_rules", kept, f"SELECT appended.*, a.name AS antecedent_name, b.name AS consequent_name FROM appended LEFT JOIN ({names}) AS a ON a.item = appended.antecedent "
+                                                f"LEFT JOIN ({names}) AS b ON b.item = appended.consequent")
             _say(con, report, patterns.named(level, unit), rules.height > 0, _told(counts, rules.height, level), counts.basket_count, basket_rules.tested_pairs(counts), rules.height, as_of)
             if (unit, level) == ("customer", "product"):
                 _next_products(con, rules, end, as_of, horizon, report)
@@ -103,8 +104,8 @@ def _next_products(con: Any, rules: pl.DataFrame, end: datetime, as_of: date, ho
         if judgement.is_better:
             picks = recommend.pick(con, rules, end).with_columns(as_of=pl.lit(as_of))
             rows = picks.height
-            _insert(con, "next_products", picks, "SELECT found.*, a.name AS product_name, b.name AS because_product_name FROM found LEFT JOIN marts.dim_products AS a ON a.product_id = found.product_id "
-                                                 "LEFT JOIN marts.dim_products AS b ON b.product_id = found.because_product_id")
+            append(con, "scores.next_products", picks, "SELECT appended.*, a.name AS product_name, b.name AS because_product_name FROM appended LEFT JOIN marts.dim_products AS a ON a.product_id = appended.product_id "
+                                                 "LEFT JOIN marts.dim_products AS b ON b.product_id = appended.because_product_id")
     verdict = judgement.verdict + f", over the last {horizon} days" if judgement else "nothing to pick from: there is no rule between products of one customer"
     _say(con, report, "next products", rows > 0, verdict, judgement.n if judgement else 0, None, rows, as_of)
 
@@ -126,8 +127,8 @@ def _mine_clusters(con: Any, home: Home, as_of: date, report: MiningReport) -> N
         members = pl.DataFrame({"customer_id": frame["customer_id"], "cluster_id": pl.Series(np.asarray(state["ids"])[nearest], dtype=pl.Int32),
                                 "cluster": pl.Series([state["names"][n] for n in range(len(state["names"]))]).gather(nearest), "distance": distance})  # fmt: skip
         lineage = {"model_id": pl.lit(model_id), "as_of": pl.lit(as_of)}
-        _insert(con, "customer_clusters", members.with_columns(**lineage))
-        _insert(con, "cluster_profiles", _profiles(state, axes, raw, scaled, nearest).with_columns(**lineage))
+        append(con, "scores.customer_clusters", members.with_columns(**lineage))
+        append(con, "scores.cluster_profiles", _profiles(state, axes, raw, scaled, nearest).with_columns(**lineage))
     _say(con, report, "customer clusters", bool(state["ids"]), state["verdict"], frame.height, None, len(state["ids"]), as_of)
 
 
@@ -198,13 +199,3 @@ def _profiles(state: dict[str, Any], axes: list[definition.Axis], raw: np.ndarra
 def _say(con: Any, report: MiningReport, pattern: str, is_published: bool, verdict: str, n: int, tested: int | None, found: int, as_of: date) -> None:
     report.verdicts[pattern] = verdict
     con.execute("INSERT INTO scores.pattern_verdicts VALUES (?, ?, ?, ?, ?, ?, ?)", [pattern, is_published, verdict, n, tested, found, as_of])
-
-
-def _insert(con: Any, table: str, frame: pl.DataFrame, select: str = "SELECT * FROM found") -> None:
-    if frame.is_empty():      # DuckDB 1.5.5 loses the rows of a large INSERT that follows one of none into the same table in one transaction
-        return
-    con.register("found", frame.to_arrow())
-    try:
-        con.execute(f"INSERT INTO scores.{table} BY NAME {select}")
-    finally:
-        con.unregister("found")

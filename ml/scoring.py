@@ -21,6 +21,7 @@ from data_contracts.environment import Home
 from data_contracts.errors import UsageError
 from ml import challenge, diagnostics, drift, features, registry
 from ml.question import Frames, Question
+from models.frames import append
 
 # A model older than this many days of data is trained again; a daily run in between only scores. Valid: 1 to 365.
 RETRAIN_DAYS = 30
@@ -97,7 +98,7 @@ def _answer(con: Any, home: Home, question: Question, frames: Frames, run_id: st
     model, manifest = _current(home, question, calendar)
     if model is None or force or _is_due(home, question, manifest, calendar):
         model, manifest, decision = renew(home, question, frames, model, manifest)
-        _insert(con, "model_comparisons", pl.DataFrame([{**row, "model": _label(question, row["kind"])} for row in decision.comparisons]).drop("kind", strict=False).with_columns(
+        append(con, "scores.model_comparisons", pl.DataFrame([{**row, "model": _label(question, row["kind"])} for row in decision.comparisons]).drop("kind", strict=False).with_columns(
             compared_on=pl.lit(calendar.scoring_date), is_promoted=pl.lit(decision.promoted), reason=pl.lit(decision.reason))) if decision.comparisons else None
         report.trained.append(name)
         if not decision.promoted:
@@ -108,15 +109,15 @@ def _answer(con: Any, home: Home, question: Question, frames: Frames, run_id: st
     report.notes += [f"{name}: {text}" for part in question.parts(model).values() for text in part.warnings]
     _write(con, question, scores, manifest, calendar.scoring_date)
     for table, (_, fill) in question.more.items():
-        _insert(con, table, fill(model).with_columns(pl.lit(manifest["model_id"]).alias("model_id"), pl.lit(calendar.scoring_date).alias("as_of")))
-    _insert(con, "model_evaluations", evaluation_frame(question, model))
+        append(con, f"scores.{table}", fill(model).with_columns(pl.lit(manifest["model_id"]).alias("model_id"), pl.lit(calendar.scoring_date).alias("as_of")))
+    append(con, "scores.model_evaluations", evaluation_frame(question, model))
     for table, frame in diagnostic_frames(question, model).items():
-        _insert(con, table, frame)
+        append(con, f"scores.{table}", frame)
     con.execute("INSERT INTO scores.model_cards VALUES (?, ?, CAST(? AS DATE), ?, ?, ?, ?)", [
         name, manifest["model_id"], manifest["trained_on"], question.says, report.verdicts[name],
         any(not part.is_fallback for part in question.parts(model).values()), json.dumps(manifest, default=str)])  # fmt: skip
     moved = _drift(con, question, frames, model, calendar.scoring_date, date.fromisoformat(manifest["trained_on"]))
-    _insert(con, "model_drift", moved)
+    append(con, "scores.model_drift", moved)
     report.drift[name] = [drift.sentence(row["model"], row) for row in moved.filter("is_drifted").iter_rows(named=True)]
     _remember(con, question, run_id, instant)
 
@@ -197,7 +198,7 @@ def _write(con: Any, question: Question, scores: pl.DataFrame, manifest: dict[st
     table = question.name
     frame = scores.with_columns(pl.lit(manifest["model_id"]).alias("model_id"), pl.lit(as_of).alias("as_of"))
     columns = [c.split()[0] for c in TABLES[table].split(", ")]
-    _insert(con, table, frame.select(columns))
+    append(con, f"scores.{table}", frame.select(columns))
 
 
 def evaluation_frame(question: Question, model: Any) -> pl.DataFrame:
@@ -309,19 +310,9 @@ def _label(question: Question, kind: str) -> str:
     return f"{question.name}_{kind}" if kind else question.name
 
 
-def _insert(con: Any, table: str, frame: pl.DataFrame) -> None:
-    if frame.is_empty():      # DuckDB 1.5.5 loses the rows of a large INSERT that follows one of none into the same table in one transaction
-        return
-    con.register("_rows", frame.to_arrow())
-    try:
-        con.execute(f"INSERT INTO scores.{table} BY NAME SELECT * FROM _rows")
-    finally:
-        con.unregister("_rows")
-
-
 def _remember(con: Any, question: Question, run_id: str, instant: datetime) -> None:
     """Append today's scores to the history; a repeated run of the same day replaces its own rows."""
-    if not con.execute(f"SELECT EXISTS (FROM scores.{question.name})").fetchone()[0]:      # as in `_insert`: the next question's rows would be lost
+    if not con.execute(f"SELECT EXISTS (FROM scores.{question.name})").fetchone()[0]:      # as in `models.frames`: the next question's rows would be lost
         return
     con.execute("DELETE FROM scores.score_history WHERE model = ? AND as_of IN (SELECT DISTINCT as_of FROM scores." + question.name + ")", [question.name])
     con.execute(

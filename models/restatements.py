@@ -16,6 +16,7 @@ import duckdb
 import polars as pl
 
 from models import metrics, restatement_causes
+from models.frames import append
 from models.metrics.context import Context
 
 GRAIN = "month"
@@ -110,20 +111,16 @@ def record(con: duckdb.DuckDBPyConnection, previous: duckdb.DuckDBPyConnection |
     rows = pl.DataFrame()
     if previous is not None and _has(previous, "published_numbers"):
         if _has(previous, "restatements") and not con.execute(f"SELECT count(*) FROM {LOG}").fetchone()[0]:
-            _write(con, f"INSERT INTO {LOG} BY NAME", previous.execute(f"FROM {LOG}").pl())      # the warehouse file was made anew: its log lives on in the snapshots
+            append(con, LOG, previous.execute(f"FROM {LOG}").pl())      # the warehouse file was made anew: its log lives on in the snapshots
         rows = changed(previous.execute(f"FROM {NUMBERS}").pl().cast(_NUMBER), numbers, metrics.read_context(previous).data_end)
         if rows.height:
             rows = restatement_causes.explain(con, previous, rows, full_refresh)
             rows = rows.with_columns(previous_snapshot_id=pl.lit(previous_id), new_snapshot_id=pl.lit(snapshot_id), run_id=pl.lit(run_id), restated_at=pl.lit(at))
-            _write(con, f"INSERT INTO {LOG} BY NAME", rows)
-    _write(con, f"CREATE OR REPLACE TABLE {NUMBERS} AS", numbers)
+            append(con, LOG, rows)
+    con.execute(f"DROP TABLE {NUMBERS}")      # made anew: an older Rapport may have kept other columns
+    prepare(con)
+    append(con, NUMBERS, numbers)
     return rows
-
-
-def _write(con: duckdb.DuckDBPyConnection, statement: str, frame: pl.DataFrame) -> None:
-    con.register("written", frame.to_arrow())
-    con.execute(f"{statement} SELECT * FROM written")
-    con.unregister("written")
 
 
 def _has(con: duckdb.DuckDBPyConnection, table: str) -> bool:

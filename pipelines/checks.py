@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
+import polars as pl
 
 from data_contracts.contract import load_contracts
 from data_contracts.environment import Home
 from data_contracts.expectations import suite
 from models import volumes, warehouse
+from models.frames import append
 from pipelines.batches import utc_now
 
 
@@ -89,7 +91,8 @@ def record(home: Home, run_id: str, rows: list[tuple[str, str, str, bool, int, s
     if rows:
         with warehouse.writing(home) as con:
             # one statement: executed for each row, a run's two hundred verdicts take longer than many of the checks
-            con.execute("INSERT INTO ops.check_results SELECT ?, unnest(?::STRUCT(a VARCHAR, b VARCHAR, c VARCHAR, d BOOLEAN, e BIGINT, f VARCHAR)[], recursive := true), ?", [run_id, [dict(zip("abcdef", row, strict=True)) for row in rows], utc_now()])
+            frame = pl.DataFrame(rows, schema={"check_name": pl.String, "subject": pl.String, "severity": pl.String, "is_passed": pl.Boolean, "failing_rows": pl.Int64, "detail": pl.String}, orient="row")
+            append(con, "ops.check_results", frame.with_columns(run_id=pl.lit(run_id), checked_at=pl.lit(utc_now())))
 
 
 def record_landing(home: Home, run_id: str, verdicts: dict[str, Verdict], volume: dict[str, str], usual: list[volumes.Volume], ahead: dict[str, int],

@@ -3,9 +3,9 @@
 Belongs here: which lines make a basket, pruning, the counts. Does not belong here: what a count means (`ml.associations.rules`).
 
 A basket holds each item once. It is an order, or everything a customer ever bought. Cancelled and fully refunded orders are no
-baskets, and lines that give goods back (quantity zero or below) are in none. Pairs are counted as
-the product of the sparse matrix baskets x items with itself, a run of baskets at a time: a seventh of what a self-join in DuckDB
-takes, and memory is bounded by pairs of frequent items, never by the number of baskets.
+baskets, and lines that give goods back (quantity zero or below) are in none. Pairs are counted as the product
+of the sparse matrix baskets x items with itself, a run of baskets at a time: a seventh of what a self-join in DuckDB takes. Memory is
+bounded by pairs of frequent items, never by the number of baskets.
 """
 
 from __future__ import annotations

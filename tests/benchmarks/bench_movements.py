@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +18,8 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from clock import cpu_seconds  # noqa: E402 - beside this file
+
 from models.engines import movements, movements_churn, movements_summary  # noqa: E402 - the path must be set first
 
 RATIO, GIBIBYTES = 3.0, 8.0
@@ -99,13 +100,6 @@ seen AS (
 )
 SELECT c, count(*) FILTER (is_base), count(*) FILTER (is_base AND NOT is_back) FROM seen GROUP BY c ORDER BY c
 """
-
-
-def cpu_seconds(work) -> tuple[float, object]:
-    """CPU seconds over all threads: a shared machine stretches the clock, not these."""
-    started = time.process_time()
-    answer = work()
-    return time.process_time() - started, answer
 
 
 def report(name: str, engine: float, by_hand: float, equal: bool, scale: float) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-import time
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -20,6 +19,8 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from clock import cpu_seconds  # noqa: E402 - beside this file
+
 from models.engines import retention  # noqa: E402 - the path must be set first
 
 RATIO, GIBIBYTES = 3.0, 8.0
@@ -61,13 +62,6 @@ BREAKDOWN = VISITS.replace("firsts AS (SELECT customer_id, min(m) AS c FROM visi
 SELECT make_date(c // 12, c % 12 + 1, 1), channel, m - c, count(*), CAST(sum(amount) AS DECIMAL(18,4))
 FROM visits JOIN firsts USING (customer_id) GROUP BY c, m, channel ORDER BY ALL
 """
-
-
-def cpu_seconds(work) -> tuple[float, object]:
-    """CPU seconds over all threads: a shared machine stretches the clock, not these."""
-    started = time.process_time()
-    answer = work()
-    return time.process_time() - started, answer
 
 
 def main(scale: float) -> int:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-import time
-from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +18,8 @@ import duckdb
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from clock import cpu_seconds  # noqa: E402 - beside this file
+
 from models.engines import sales  # noqa: E402 - the path must be set first
 
 RATIO, GIBIBYTES = 3.0, 8.0
@@ -77,16 +77,6 @@ FROM known JOIN pipelines USING (pipeline) LEFT JOIN visits USING (pipeline, sta
 """
 
 
-def timed(work: Callable[[], pl.DataFrame]) -> tuple[float, pl.DataFrame]:
-    """CPU seconds of the better of two goes, and the answer."""
-    seconds = []
-    for _ in range(2):
-        started = time.process_time()
-        answer = work()
-        seconds.append(time.process_time() - started)
-    return min(seconds), answer
-
-
 def main(scale: float) -> int:
     with TemporaryDirectory() as folder:
         con = duckdb.connect(str(Path(folder) / "bench.duckdb"), config={"threads": 2, "memory_limit": "4GB"})
@@ -98,8 +88,8 @@ def main(scale: float) -> int:
             ("movement of nine months", lambda: sales.movement(con, spec, FIRST, LAST).filter(pl.col("deals") > 0), lambda: con.execute(MOVEMENT, bound).pl(), ["movement"]),
             ("learned probabilities", lambda: sales.stage_probabilities(con, spec, LAST).select("pipeline", "stage", "closed_deals", "probability"),
              lambda: con.execute(LEARNED, {"finish": FINISH}).pl(), ["pipeline", "stage"])):
-            ours, found = timed(engine)
-            theirs, wanted = timed(by_hand)
+            ours, found = min((cpu_seconds(engine) for _ in range(2)), key=lambda go: go[0])
+            theirs, wanted = min((cpu_seconds(by_hand) for _ in range(2)), key=lambda go: go[0])
             found, wanted = (frame.sort(keys).with_columns(pl.selectors.numeric().cast(pl.Float64).round(6)) for frame in (found, wanted))
             if not found.equals(wanted):
                 print(f"{name}: the answers differ\n{found}\n{wanted}")
