@@ -113,19 +113,26 @@ def intervals(
     outcome = np.asarray(outcome, dtype=float)
     arrays = {name: _arrays(outcome, score)[1] for name, score in scores.items()}
     strata = None if strata is None else np.unique(np.asarray(strata), return_inverse=True)[1]
+    within = np.zeros(len(outcome), dtype=np.int64) if strata is None else strata
     names = list(arrays)
-    keys = [(measure, name) for measure in measures for name in names]
+    # Rows by stratum and score, and each row's place there: a resample is sorted by its places, once for all measures.
+    orders = {name: np.lexsort((array, within)) for name, array in arrays.items()}
+    places = {name: np.argsort(order) for name, order in orders.items()}
 
-    def measured(rows) -> dict[tuple[str, str], float]:
-        taken = outcome[rows]
-        parts = [slice(None)] if strata is None else _parts(strata[rows])
-        values = {(m, s): _averaged(measures[m], taken, arrays[s][rows], parts) for m, s in keys}
+    def measured(rows: np.ndarray) -> dict[tuple[str, str], float]:
+        ends = np.cumsum(np.bincount(within[rows]))
+        parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False) if end > start] or [slice(None)]
+        values = {}
+        for name in names:
+            taken = orders[name][np.sort(places[name][rows])]
+            judged = outcome[taken], arrays[name][taken]
+            values |= {(m, name): _averaged(measure, *judged, parts) for m, measure in measures.items()}
         if len(names) == 2:
             for m in measures:
                 values[m, f"{names[0]} - {names[1]}"] = values[m, names[0]] - values[m, names[1]]
         return values
 
-    whole = measured(slice(None))
+    whole = measured(np.arange(len(outcome)))
     draw, shrink = _resampler(len(outcome), groups, strata if groups is None else None)
     rng = np.random.default_rng(seed)
     replicates = [measured(draw(rng)) for _ in range(resamples)] if len(outcome) else []

@@ -38,7 +38,7 @@ def average_precision(outcome, score) -> float:
     outcome, score = _binary(outcome, score)
     if outcome.sum() == 0:
         return math.nan
-    order = np.argsort(-score, kind="stable")
+    order = _ascending(score)[::-1]
     last_of_tie = np.append(np.diff(score[order]) != 0, True)
     found = np.cumsum(outcome[order])[last_of_tie]
     chosen = np.flatnonzero(last_of_tie) + 1
@@ -71,7 +71,7 @@ def area_under_lift_curve(outcome, score) -> float:
     outcome, score = _arrays(outcome, score)
     if len(outcome) == 0 or outcome.sum() <= 0:
         return math.nan
-    return float(1 - outcome @ (_ranks(-score) - 0.5) / (len(outcome) * outcome.sum()))
+    return float(1 - outcome @ (len(score) + 0.5 - _ranks(score)) / (len(outcome) * outcome.sum()))
 
 
 def share_at_top(outcome, score, top: float = 0.1) -> float:
@@ -82,7 +82,7 @@ def share_at_top(outcome, score, top: float = 0.1) -> float:
     total = outcome.sum()
     if len(outcome) == 0 or total <= 0:
         return math.nan
-    order = np.argsort(-score, kind="stable")
+    order = _ascending(score)[::-1]
     last_of_tie = np.append(np.diff(score[order]) != 0, True)
     rows = np.concatenate([[0], np.flatnonzero(last_of_tie) + 1])
     reached = np.concatenate([[0.0], np.cumsum(outcome[order])[last_of_tie]])
@@ -241,9 +241,14 @@ def _binary(outcome, score, probabilities: bool = False) -> tuple[np.ndarray, np
     return outcome, score
 
 
+def _ascending(values: np.ndarray) -> np.ndarray:
+    """Row numbers from the least to the greatest value; equal values in any order. Resamples come sorted, and half of a training was sorting them again."""
+    return np.arange(len(values)) if np.all(values[1:] >= values[:-1]) else np.argsort(values)
+
+
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Ranks from 1, equal values sharing their mean rank (scipy's does the same at ten times the cost for small n)."""
-    order = np.argsort(values)
+    order = _ascending(values)
     ordered = values[order]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(values) else np.empty(0, np.int64)
     ends = np.append(starts[1:], len(values))
