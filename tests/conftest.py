@@ -142,3 +142,10 @@ def examples_home(built_once: Callable[..., Path]) -> Cli:
     def fill(place: Path) -> None:
         make_home(place, worked_examples.entities(), as_of=worked_examples.AS_OF)
     return Cli(built_once("worked_examples", fill) / "home")
+
+
+@pytest.fixture(scope="session")
+def company_home(built_once: Callable[..., Path]) -> Cli:
+    """A company of three sources, imported, built and published; tests read it, or copy it."""
+    from fixtures import company_of_sources  # which needs this module
+    return Cli(built_once("company_of_sources", company_of_sources.fill) / "home")

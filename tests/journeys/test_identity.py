@@ -7,36 +7,20 @@ resolution (tests/models/engines) or marts under merges at the source (tests/mod
 from __future__ import annotations
 
 import shutil
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from conftest import Cli
+from fixtures.company_of_sources import AS_OF
 
 from data_contracts.environment import Home
 from models import warehouse
 from models.engines import identity
-from pipelines import batches
+from pipelines import batches, run
 
-AS_OF = "2026-06-01"
 # Says when and by which run something was built, and so differs between any two runs.
 RUN_COLUMNS = {"built_at", "run_id", "snapshot_id", "scored_at", "observed_at", "_loaded_at", "dbt_updated_at"}
 COMPARED = ("marts", "metrics", "features", "segments")
-
-
-def company() -> dict[str, list[dict]]:
-    """Forty people who order each month, two of whom are one: Ann Ash at work (c1) and at home (c2), with nothing in common a rule could use."""
-    people = [{"contact_id": f"c{n}", "first_name": f"First{n}", "last_name": f"Last{n}", "email": f"p{n}@mail{n}.org", "company_id": f"k{n % 4}", "city": "Bonn", "country_code": "DE",
-               "created_at": f"2025-01-{1 + n % 28:02d}T08:00:00Z", "updated_at": f"2025-02-{1 + n % 28:02d}T08:00:00Z"} for n in range(3, 43)]
-    ann = {"first_name": "Ann", "last_name": "Ash", "birth_date": "1980-02-03", "postal_code": "53111", "city": "Bonn", "country_code": "DE"}
-    people += [{**ann, "contact_id": "c1", "email": "ann@work.org", "company_id": "k1", "created_at": "2024-12-01T08:00:00Z", "updated_at": "2025-01-02T08:00:00Z"},
-               {**ann, "contact_id": "c2", "email": "ann@home.org", "phone": "+49 228 4455667", "created_at": "2025-03-01T08:00:00Z", "updated_at": "2025-03-02T08:00:00Z"}]
-    orders = [{"order_id": f"o{n}-{month}", "contact_id": f"c{n}", "ordered_at": str(datetime(2025, 1, 5) + timedelta(days=30 * month + n)), "currency": "EUR", "net_amount": 10 + n, "status": "completed", "channel": "web"}
-              for n in range(1, 43) for month in range(0, 15, 1 + n % 4)]
-    companies = [{"company_id": f"k{n}", "name": f"Company {n}", "domain": f"company{n}.org", "created_at": "2024-01-01T00:00:00Z"} for n in range(4)]
-    subscriptions = [{"subscription_id": f"s{n}", "contact_id": f"c{n}", "plan": "basic", "amount": 20, "currency": "EUR", "interval": "month", "started_at": f"2025-0{1 + n % 5}-01"} for n in range(1, 8)]
-    leads = [{"lead_id": f"l{n}", "contact_id": f"c{n}", "channel": "paid_search", "created_at": "2024-12-20T00:00:00Z", "converted_at": "2025-01-20T00:00:00Z", "converted_contact_id": f"c{n}"} for n in (1, 2, 5)]
-    return {"contacts": people, "companies": companies, "orders": orders, "subscriptions": subscriptions, "leads": leads}
 
 
 def contents(home: Path) -> dict[str, tuple[int, str]]:
@@ -55,10 +39,10 @@ def contents(home: Path) -> dict[str, tuple[int, str]]:
 
 
 @pytest.fixture(scope="module")
-def before(build_home) -> dict:
-    """The home after its first run: `cli`, `tables`, the pairs to judge, and the two customers who are one."""
-    cli = build_home("identity", company(), as_of=AS_OF, currency="EUR")
-    ids = {row["source_id"]: row["customer_id"] for row in cli.rows("query", "SELECT source_id, customer_id FROM identity.members WHERE node_type = 'contact'")}
+def before(company_home: Cli, tmp_path_factory) -> dict:
+    """A copy of the company's home after its first run: `cli`, `tables`, the pairs to judge, and the two customers who are one."""
+    cli = Cli(Path(shutil.copytree(company_home.home, tmp_path_factory.mktemp("identity") / "home")))
+    ids = {row["source_id"]: row["customer_id"] for row in cli.rows("query", "SELECT source_id, customer_id FROM identity.members WHERE node_type = 'contact' AND source = 'shop'")}
     return {"cli": cli, "review": cli.rows("identity", "review"), "tables": contents(cli.home), "ann": ids["c1"], "other": ids["c2"]}
 
 
@@ -92,8 +76,8 @@ def test_the_pair_that_is_one_person_is_put_up_for_review(before):
 
 
 @pytest.mark.parametrize("words, told", [
-    (("merge", "p_0000000000000000", "crm:contact:c3"), "no customer or record is named"), (("merge", "crm:contact:c3", "crm:contact:c3"), "one and the same record"),
-    (("merge", "crm:contact:c3", "crm:company:k1"), "a person and the other an organisation"), (("undo", "crm:contact:c3", "crm:contact:c4"), "no decision on this pair"),
+    (("merge", "p_0000000000000000", "shop:contact:c3"), "no customer or record is named"), (("merge", "shop:contact:c3", "shop:contact:c3"), "one and the same record"),
+    (("merge", "shop:contact:c3", "shop:company:k1"), "a person and the other an organisation"), (("undo", "shop:contact:c3", "shop:contact:c4"), "no decision on this pair"),
     (("show", "ann@work.org"), "neither a customer id nor a record"), (("log", "--rule", "guess"), "knows no rule")])
 def test_what_cannot_be_decided_is_refused_with_a_remedy(before, words, told):
     done = before["cli"].run("identity", *words, ok=False)
@@ -120,7 +104,7 @@ def test_a_warehouse_built_anew_from_landing_follows_the_decisions_again(merged)
     home = Home(merged["landed"])
     with warehouse.writing(home) as con:
         batches.load_pending(home, con, home.sources(), lambda text: None)
-        identity.resolve(con, "anew", datetime(2026, 6, 1))
+        identity.resolve(con, "anew", run.parse_instant(AS_OF))
         found = con.execute("SELECT source, node_type, source_id, customer_id FROM identity.members ORDER BY ALL").fetchall()
     assert found == [tuple(row.values()) for row in merged["members"]]
 

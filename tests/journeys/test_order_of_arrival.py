@@ -5,62 +5,29 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-import yaml
 from conftest import Cli, write_csv
+from fixtures import company_of_sources
 
 from data_contracts.environment import Home
 from models import warehouse
 
-COMPANY = yaml.safe_load((Path(__file__).parents[1] / "models" / "warehouse" / "company.yml").read_text(encoding="utf-8"))
-AS_OF = "2026-11-22T12:00:00Z"
-ENTITIES = {name: rows for name, rows in COMPANY.items() if isinstance(rows, list) and name != "gaps"}
 # the run, its batches and its clock are no facts of the company; `card` is a model's record of its training, with run and time in it
 OF_THE_RUN = {"run_id", "snapshot_id", "created_at_run", "scored_at", "trained_at", "evaluated_at", "card"}
-
-
-def of_source(source: str) -> dict[str, list[dict[str, Any]]]:
-    """The company's rows of one source, without the marks that say in which batch they come."""
-    rows = {entity: [{k: v for k, v in row.items() if not k.startswith("_")} for row in given if row.get("_source", "crm") == source] for entity, given in ENTITIES.items()}
-    return {entity: given for entity, given in rows.items() if given}
-
-
-def new_home(place: Path) -> Cli:
-    cli = Cli(place / "home")
-    cli.run("init", "--time-zone", "Europe/Berlin", "--currency", "EUR")
-    file = cli.home / "workspace.yml"
-    settings = yaml.safe_load(file.read_text(encoding="utf-8")) | {"fiscal_year_start_month": 4, "test_email_domains": ["qa.example"]}
-    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    return cli
-
-
-@pytest.fixture(scope="module")
-def at_once(tmp_path_factory) -> Cli:
-    """Every source in one batch, rows in their own order."""
-    place = tmp_path_factory.mktemp("at_once")
-    cli = new_home(place)
-    for source in ("crm", "erp"):
-        for entity, rows in of_source(source).items():
-            write_csv(place / source, entity, rows)
-        cli.run("import", str(place / source), "--source", source)
-    cli.build("--as-of", AS_OF)
-    return cli
 
 
 @pytest.fixture(scope="module")
 def in_pieces(tmp_path_factory) -> Cli:
     """The same rows shuffled, cut into three batches of each source that come in another order, one of them twice."""
     place = tmp_path_factory.mktemp("in_pieces")
-    cli, chance = new_home(place), random.Random(20261122)
-    for source in ("crm", "erp"):
+    cli, chance = company_of_sources.new_home(place), random.Random(20261122)
+    for source in company_of_sources.SOURCES:
         parts: list[dict[str, list[dict[str, Any]]]] = [{}, {}, {}]
-        for entity, rows in of_source(source).items():
+        for entity, rows in company_of_sources.rows_of(source).items():
             for row in chance.sample(rows, len(rows)):
                 chance.choice(parts).setdefault(entity, []).append(row)
         deliveries = [(f"{source}-{n}", parts[n]) for n in (2, 0, 1)]
@@ -70,17 +37,16 @@ def in_pieces(tmp_path_factory) -> Cli:
                 write_csv(place / name, entity, rows)
             if part:
                 cli.run("import", str(place / name), "--source", source)
-    cli.build("--as-of", AS_OF)
+    cli.build("--as-of", company_of_sources.AS_OF)
     return cli
 
 
-def contents(cli: Cli) -> Callable[[str], list[tuple]]:
-    """A function that gives a table's rows, sorted, without the columns of the run."""
-    def rows(table: str) -> list[tuple]:
-        with warehouse.reading(Home(cli.home)) as opened:
-            names = [n for (n,) in opened.con.execute(f"SELECT column_name FROM (DESCRIBE {table})").fetchall() if n not in OF_THE_RUN and not n.startswith("_")]
-            return opened.con.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY ALL").fetchall()
-    return rows
+def contents(cli: Cli, *wanted: str) -> dict[str, list[tuple]]:
+    """Rows of the wanted tables, sorted, without the columns of the run."""
+    with warehouse.reading(Home(cli.home)) as opened:
+        columns = dict(opened.con.execute("SELECT table_schema || '.' || table_name, list(column_name ORDER BY ordinal_position) FROM information_schema.columns GROUP BY ALL").fetchall())
+        kept = {table: [n for n in columns[table] if n not in OF_THE_RUN and not n.startswith("_")] for table in wanted}
+        return {table: opened.con.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY ALL").fetchall() for table, names in kept.items()}
 
 
 def tables(cli: Cli) -> set[str]:
@@ -89,18 +55,18 @@ def tables(cli: Cli) -> set[str]:
     return {t for t in found if t.split(".")[0] in ("marts", "metrics", "features", "scores", "segments")} | {"ops.published_numbers", "ops.quarantine_summary"}
 
 
-def test_shuffled_cut_and_repeated_files_give_the_same_warehouse_row_for_row(at_once, in_pieces):
-    one, other = contents(at_once), contents(in_pieces)
-    assert tables(at_once) == tables(in_pieces)
-    different = {t: (set(map(str, one(t))) ^ set(map(str, other(t)))) for t in sorted(tables(at_once)) if one(t) != other(t)}
-    assert {t: sorted(rows)[:4] for t, rows in different.items()} == {}
-    assert sum(len(one(t)) for t in tables(at_once)) > 2_000
+def test_shuffled_cut_and_repeated_files_give_the_same_warehouse_row_for_row(company_home, in_pieces):
+    assert tables(company_home) == tables(in_pieces)
+    one, other = (contents(cli, *sorted(tables(cli))) for cli in (company_home, in_pieces))
+    different = {table: sorted(set(map(str, rows)) ^ set(map(str, other[table])))[:4] for table, rows in one.items() if rows != other[table]}
+    assert different == {}
+    assert sum(map(len, one.values())) > 2_000
 
 
-def test_history_as_of_an_instant_is_the_versions_that_held_then(at_once):
+def test_history_as_of_an_instant_is_the_versions_that_held_then(company_home):
     """Each `as_of` macro against the history filtered in plain Python, at random instants and at every border."""
     chance = random.Random(8)
-    with warehouse.reading(Home(at_once.home)) as opened:
+    with warehouse.reading(Home(company_home.home)) as opened:
         for entity in ("customers", "companies", "deals", "subscriptions"):
             history = opened.con.execute(f"SELECT valid_from, valid_to, * FROM marts.{entity}_history").fetchall()
             borders = sorted({t for row in history for t in row[:2] if t is not None})
@@ -112,17 +78,17 @@ def test_history_as_of_an_instant_is_the_versions_that_held_then(at_once):
                 assert sorted(map(str, asked)) == held, (entity, instant)
 
 
-def test_an_analyst_asks_for_the_past_on_the_command_line(at_once, tmp_path):
-    rows = at_once.rows("history", "deal", "crm:D4")
+def test_an_analyst_asks_for_the_past_on_the_command_line(company_home, tmp_path):
+    rows = company_home.rows("history", "deal", "crm:D4")
     assert [(r["version"], r["valid_from"], r["valid_to"], r["owner_id"], r["changed"]) for r in rows] == [
         (1, "2026-01-20T00:00:00", "2026-05-01T00:00:00", "crm:u1", None), (2, "2026-05-01T00:00:00", None, "crm:u2", "owner_id: crm:u1 → crm:u2")]
-    assert [r["version"] for r in at_once.rows("history", "deals", "crm:D4", "--as-of", "2026-05-01T01:30:00+02:00")] == [1]
-    at_once.run("history", "deal", "crm:D4", "--as-of", "2026-05-01", "--format", "csv", "--output", str(tmp_path / "d4.csv"))
+    assert [r["version"] for r in company_home.rows("history", "deals", "crm:D4", "--as-of", "2026-05-01T01:30:00+02:00")] == [1]
+    company_home.run("history", "deal", "crm:D4", "--as-of", "2026-05-01", "--format", "csv", "--output", str(tmp_path / "d4.csv"))
     assert "crm:u2" in (tmp_path / "d4.csv").read_text(encoding="utf-8") and "crm:u1 →" in (tmp_path / "d4.csv").read_text(encoding="utf-8")
-    assert at_once.rows("history", "deal", "crm:D7", "--as-of", "2026-03-01") == [], "deleted on that day"
-    unknown, nonsense = (at_once.run("history", *words, ok=False) for words in (("deal", "crm:NONE"), ("order", "crm:O1")))
+    assert company_home.rows("history", "deal", "crm:D7", "--as-of", "2026-03-01") == [], "deleted on that day"
+    unknown, nonsense = (company_home.run("history", *words, ok=False) for words in (("deal", "crm:NONE"), ("order", "crm:O1")))
     assert unknown.returncode == nonsense.returncode == 2 and "deal_id" in unknown.stderr and "customer, company, deal" in nonsense.stderr
-    refused = at_once.run("query", "CREATE MACRO marts.deals_as_of(t) AS TABLE SELECT 1", ok=False)
+    refused = company_home.run("query", "CREATE MACRO marts.deals_as_of(t) AS TABLE SELECT 1", ok=False)
     assert refused.returncode == 2 and "reading" in refused.stderr
 
 
@@ -130,16 +96,16 @@ def test_an_analyst_asks_for_the_past_on_the_command_line(at_once, tmp_path):
 def restated(in_pieces, tmp_path_factory) -> Cli:
     """The company after late news: an order of March, a refund of October's order, and an order of April that was deleted."""
     place = tmp_path_factory.mktemp("late")
-    gone = next(row for row in of_source("crm")["orders"] if row["order_id"] == "O7")
+    gone = next(row for row in company_of_sources.rows_of("crm")["orders"] if row["order_id"] == "O7")
     write_csv(place, "orders", [{**gone, "updated_at": "2026-11-22T11:00:00Z", "deleted_at": "2026-11-22T11:00:00Z"},
                                 {"order_id": "O20", "contact_id": "C10", "ordered_at": "2026-03-20T10:00:00Z", "status": "paid", "currency": "EUR", "net_amount": "30", "channel": "web"}])
     write_csv(place, "refunds", [{"refund_id": "R8", "order_id": "O3", "refunded_at": "2026-11-20T08:00:00Z", "amount": "10", "currency": "EUR"}])
     in_pieces.run("import", str(place), "--source", "crm")
-    in_pieces.build("--as-of", AS_OF)
+    in_pieces.build("--as-of", company_of_sources.AS_OF)
     return in_pieces
 
 
-def test_late_and_deleted_rows_restate_exactly_the_months_they_touch(at_once, restated):
+def test_late_and_deleted_rows_restate_exactly_the_months_they_touch(company_home, restated):
     log = restated.rows("restatement", "list")
     totals = {(r["metric"], r["variant"], r["period"][:7]): (r["old_value"], r["new_value"]) for r in log if r["dimension"] == "total"}
     about = {k: v for k, v in totals.items() if k[0] in ("orders", "net_revenue", "gross_revenue", "refunds")}
@@ -155,7 +121,7 @@ def test_late_and_deleted_rows_restate_exactly_the_months_they_touch(at_once, re
     assert "orders 1 (crm " in told["2026-03"][1] and "orders 1 (crm " in told["2026-04"][1] and "refunds 1 (crm " in told["2026-10"][1]
     current = warehouse.current_id(Home(restated.home))
     assert {r["new_snapshot_id"] for r in log} == {current} and all(r["previous_snapshot_id"] < current for r in log)
-    before, after = ({row[:6]: row[6] for row in contents(cli)("ops.published_numbers")} for cli in (at_once, restated))
+    before, after = ({row[:6]: row[6] for row in contents(cli, "ops.published_numbers")["ops.published_numbers"]} for cli in (company_home, restated))
     logged = {(r["metric"], r["variant"], r["grain"], date.fromisoformat(r["period"]), r["dimension"], r["dimension_value"]) for r in log}
     # where nothing happened there is no row by channel, which is 0
     differing = {key for key in {*before, *after} if before.get(key, 0) != after.get(key, 0) and key[3] < date(2026, 11, 1)}
