@@ -57,12 +57,27 @@ def _invoke(home: Home, runner: Any, arguments: list[str], target: Path | None =
     home.make_folders()
     folders = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(target or home.dbt_target), "--log-path", str(home.logs / "dbt")]
     quiet = ["--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check", "--log-level", "none", "--log-level-file", "none"]
+    _hear_no_debugging()
     with _log(home) as write, environment.exported(RAPPORT_WAREHOUSE=str(home.warehouse), RAPPORT_MEMORY_LIMIT=home.memory_limit, RAPPORT_SPILL=str(home.temporary), DO_NOT_TRACK="1"):
         runner.callbacks = [write]
         try:
             return runner.invoke([*quiet, *arguments, *folders])
         finally:
             _release()
+
+
+@cache
+def _hear_no_debugging() -> None:
+    """Leave out dbt's events for debugging, twenty a node, before each is worded and packed for loggers that there are none of: a twelfth of a small run."""
+    from dbt_common.events.base_types import BaseEvent, EventLevel
+    from dbt_common.events.event_manager import EventManager
+    from dbt_common.events.event_manager_client import ctx_set_event_manager
+
+    class Hearing(EventManager):
+        def fire_event(self, e: BaseEvent, level: EventLevel | None = None, *more: Any, **named: Any) -> None:
+            if (level or e.level_tag()) not in (EventLevel.DEBUG, EventLevel.TEST):
+                super().fire_event(e, level, *more, **named)
+    ctx_set_event_manager(Hearing())
 
 
 @contextmanager
