@@ -34,6 +34,7 @@ QUERY_SECONDS = 60           # a query on a page or the command line that runs l
 GO_BACK = "Go back to an earlier one (`rapport snapshot list`, `rapport snapshot rollback ID`), or build anew with `rapport run`."
 DAMAGED_BLOCK = "a block of its file is not what was written"
 _OF_THE_FILE = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException)      # what reading a damaged file can end in
+A_MOMENT = 0.5       # seconds for the writing lock: readers that ask whether it is held hold it themselves for an instant
 _held: dict[Path, tuple[int, Any]] = {}
 _held_guard = threading.Lock()
 
@@ -104,12 +105,25 @@ def scratch(memory_limit: str = "2GB") -> Iterator[duckdb.DuckDBPyConnection]:
         con.close()
 
 
+def is_being_written(home: Home) -> bool:
+    """Whether some process holds the home's writing lock at this moment."""
+    try:
+        with open(home.lock_file, encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)      # given back when the file is closed
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
-def locked(home: Home, wait_seconds: float = 0.0) -> Iterator[None]:
+def locked(home: Home, wait_seconds: float = A_MOMENT) -> Iterator[None]:
     """Hold the home's writing lock; re-entrant within a process. The kernel frees it if the process dies.
 
     Our own `flock` on a file of its own: DuckDB's lock is dropped silently when the same process opens and closes the
-    database file by other means. Raises BusyError when another process holds it longer than `wait_seconds`.
+    database file by other means. Raises BusyError when another process holds it longer than `wait_seconds`; who only asks whether
+    it is held (`is_being_written`) holds it for a moment.
     """
     key = home.lock_file
     with _held_guard:
@@ -151,7 +165,7 @@ def locked(home: Home, wait_seconds: float = 0.0) -> Iterator[None]:
 
 
 @contextmanager
-def writing(home: Home, wait_seconds: float = 0.0) -> Iterator[duckdb.DuckDBPyConnection]:
+def writing(home: Home, wait_seconds: float = A_MOMENT) -> Iterator[duckdb.DuckDBPyConnection]:
     """The warehouse, open for writing under the lock."""
     with locked(home, wait_seconds):
         try:
@@ -493,3 +507,20 @@ def read_state(home: Home, name: str) -> str | None:
         return (home.serving / f"{name}.state").read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+
+
+RUN_STATE = "last_run"
+DIED = "It ended before it could say how: its process was killed, the machine stopped, or the disk was full."
+
+
+def last_run(home: Home) -> dict[str, Any] | None:
+    """The record of the home's last run (fields: `pipelines.run.RunRecord`), which may be newer than the snapshot; None when there was none.
+
+    A run says `running` until it ends. One that says so while nobody holds the writing lock has died, and is told as failed.
+    """
+    text = read_state(home, RUN_STATE)
+    if text and json.loads(text)["state"] == "running" and not is_being_written(home):
+        text = read_state(home, RUN_STATE)                          # it may have ended between the two looks
+        record = json.loads(text or "{}")
+        return record | {"state": "failed", "message": DIED} if record.get("state") == "running" else record
+    return json.loads(text) if text else None

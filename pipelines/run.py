@@ -196,10 +196,10 @@ def _failures(home: Home, run_id: str) -> list[dict[str, Any]]:
 
 
 def _remember(home: Home, record: RunRecord) -> None:
-    warehouse.write_state(home, "last_run", json.dumps(asdict(record)))
+    warehouse.write_state(home, warehouse.RUN_STATE, json.dumps(asdict(record)))
 
 
 def last_run(home: Home) -> RunRecord | None:
     """The record of the last run; None when there was none."""
-    content = warehouse.read_state(home, "last_run")
-    return RunRecord(**json.loads(content)) if content else None
+    found = warehouse.last_run(home)
+    return RunRecord(**found) if found else None

@@ -5,7 +5,6 @@ Belongs here: pinning, caching by snapshot and role, open snapshots. Does not be
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -67,8 +66,7 @@ def snapshot_id() -> str | None:
 
 def last_run() -> dict[str, Any] | None:
     """What the last run said of itself; it may be newer than the snapshot, when it was blocked."""
-    text = warehouse.read_state(home(), "last_run")
-    return json.loads(text) if text else None
+    return warehouse.last_run(home())
 
 
 class _Held:

@@ -8,6 +8,7 @@ import pytest
 
 from dashboards.components.frame import UNEXPECTED
 from data_contracts.environment import Home
+from models import warehouse
 
 PAGES = ("overview", "acquisition", "retention", "funnel", "sales", "customers", "identity", "segments", "patterns", "models", "data_health")
 
@@ -84,6 +85,10 @@ def test_a_link_that_asks_for_what_is_not_there_is_answered_with_the_default_and
 def test_pages_tell_of_a_run_that_could_not_publish(make_home, show, html, say_last_run):
     home = make_home(watermark=datetime.now(UTC).replace(tzinfo=None))
     assert "did not publish" not in html(show(home, "overview"))
+    say_last_run(home, "running", "")
+    assert warehouse.DIED in html(show(home, "overview")), "nobody holds the writing lock, so the run that says it is going on has died"
+    with warehouse.locked(home):
+        assert "did not publish" not in html(show(home, "overview")) and "Last run: running" in html(show(home, "data_health"))
     say_last_run(home, "blocked", "1 check failed.")
     assert "did not publish, so these are the numbers before it. 1 check failed." in html(show(home, "overview"))
     shown = html(show(home, "data_health"))

@@ -53,6 +53,7 @@ def test_a_run_killed_at_any_moment_leaves_the_former_version_and_the_next_one_i
         moments.append(told["moment"])
         assert told["killed"], f"the run did not come to the moment {told['moment']!r}: {process.communicate()[1]}"
         assert warehouse.current_id(home) == former, told
+        assert (warehouse.last_run(home)["state"], warehouse.last_run(home)["message"]) == ("failed", warehouse.DIED), "a dead run says of itself that it is running"
         with warehouse.reading(home) as opened:
             assert opened.con.execute("SELECT count(*) > 0 FROM marts.fct_orders").fetchone() == (True,)
         if told["moment"] == "extract":        # a batch that was not whole yet was never delivered
