@@ -514,7 +514,7 @@ DIED = "It ended before it could say how: its process was killed, the machine st
 
 
 def last_run(home: Home) -> dict[str, Any] | None:
-    """The record of the home's last run (fields: `pipelines.run.RunRecord`), which may be newer than the snapshot; None when there was none.
+    """The record of the home's last run (fields: `pipelines.run_record.RunRecord`), which may be newer than the snapshot; None when there was none.
 
     A run says `running` until it ends. One that says so while nobody holds the writing lock has died, and is told as failed.
     """

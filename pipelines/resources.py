@@ -1,4 +1,4 @@
-"""What every asset of a run shares: the home, the instant the run speaks of, the writing lock for as long as the run lasts."""
+"""What every asset of a run shares: the home, the instant the run speaks of, the writing lock and the record for as long as the run lasts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ from pydantic import PrivateAttr
 
 from data_contracts.environment import Home, find_home
 from models import warehouse
+from pipelines import run_record
 from pipelines.batches import utc_now
 
 LOCK_WAIT_SECONDS = 5.0   # a publish that is just ending is waited for; a whole run is not
@@ -27,7 +28,8 @@ class RunContext(ConfigurableResource):
     def yield_for_execution(self, context: InitResourceContext) -> "Iterator[RunContext]":
         with warehouse.locked(self.home, LOCK_WAIT_SECONDS):
             self._now, self._run_id = utc_now(), context.run_id or ""
-            yield self
+            with run_record.kept(self.home, self._run_id, context.instance):
+                yield self
 
     @property
     def home(self) -> Home:

@@ -1,14 +1,13 @@
-"""One run of the graph in this process, and what is told of it afterwards.
+"""One run of the graph in this process.
 
-Belongs here: starting, recording and explaining a run. Does not belong here: what the run does (`pipelines/assets`).
+Belongs here: starting a run and telling what stopped it. Does not belong here: what the run does (`pipelines/assets`), its record
+(`pipelines/run_record.py`).
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import uuid
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,13 @@ from data_contracts import environment
 from data_contracts.environment import Home
 from data_contracts.errors import BusyError, PublishBlocked, RapportError, UsageError, full_disk
 from models import ingest, warehouse
-from pipelines import batches, unchanged
+from pipelines import batches, run_record, unchanged
 from pipelines.progress import PROGRESS
+from pipelines.run_record import RunRecord
 
 INSTANCE_FILE = Path(__file__).resolve().parent.parent / "dagster.yaml"
 GROUPS = ("sources", "landing", "identity", "staging", "intermediate", "marts", "metrics", "features", "scores", "segments", "serving")
 BUILT_ON_MARTS = GROUPS[GROUPS.index("intermediate"):]     # the intermediate layer too: it and the marts take turns
-
-
-@dataclass
-class RunRecord:
-    """The last run of a home, as `status` and the pages tell it. Instants are ISO 8601, UTC."""
-
-    run_id: str
-    started_at: str
-    ended_at: str | None = None
-    state: str = "running"               # running | published | built | unchanged | failed | blocked
-    snapshot_id: str | None = None
-    message: str = ""
-    failures: list[dict[str, Any]] = field(default_factory=list)
 
 
 def instance_folder(home: Home) -> Path:
@@ -45,10 +32,6 @@ def instance_folder(home: Home) -> Path:
     if not target.exists() or target.read_bytes() != INSTANCE_FILE.read_bytes():
         shutil.copyfile(INSTANCE_FILE, target)
     return home.dagster
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _free_dead_runs(instance: Any) -> int:
@@ -100,11 +83,11 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
         raise UsageError("no source is declared yet", file=str(home.sources_file), remedy="Add one: `rapport source add NAME --type canonical_files --option path=DIR`, or `rapport import DIR --source NAME`.")
     environment.prepare_libraries()
     with warehouse.locked(home):
-        record = RunRecord(run_id=str(uuid.uuid4()), started_at=_now())
+        record = RunRecord(run_id=str(uuid.uuid4()), started_at=run_record.now())
         instant = parse_instant(as_of)
         if only is None and not full_refresh and unchanged.is_up_to_date(home, instant, batches.utc_now()):
             return _nothing_new(home, record)
-        _remember(home, record)
+        run_record.remember(home, record)
         before = warehouse.current_id(home)
         try:
             with warehouse.writing(home) as con:
@@ -124,10 +107,7 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
             record.snapshot_id = after
             record.state = "published" if after != before else "built"
         finally:
-            record.ended_at = _now()
-            _remember(home, record)            # before what may be wrong with the warehouse itself
-            record.failures = _failures(home, record.run_id)
-            _remember(home, record)
+            run_record.close(home, record)
         if record.state == "published" and only is None:
             as_it_was = warehouse.read_snapshot(home, record.snapshot_id).as_of
             unchanged.remember(home, datetime.fromisoformat(as_it_was).replace(tzinfo=None), stated=instant is not None)
@@ -136,12 +116,12 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
 
 def _nothing_new(home: Home, record: RunRecord) -> RunRecord:
     """The record of a run that could only have built what is there. What the last run said still holds."""
-    before = last_run(home)
-    record.state, record.snapshot_id, record.ended_at = "unchanged", warehouse.current_id(home), _now()
+    before = run_record.last_run(home)
+    record.state, record.snapshot_id, record.ended_at = "unchanged", warehouse.current_id(home), run_record.now()
     record.failures = before.failures if before else []
     record.message = "Nothing has changed since this snapshot was built."
     PROGRESS.line("nothing new: no file, setting or model has changed since the published snapshot was built (`--full-refresh` builds it all the same)")
-    _remember(home, record)
+    run_record.remember(home, record)
     return record
 
 
@@ -175,31 +155,8 @@ def _execute(home: Home, record: RunRecord, as_of: str | None, full_refresh: boo
         if cause is not None:
             raise cause from None
         if "AssetCheckFailed" in type(error).__name__:
-            raise _blocked(home, record.run_id) from None
+            raise run_record.blocked(home, record.run_id) from None
         raise
     failed = [e for e in result.get_asset_check_evaluations() if not e.passed and str(e.severity.value) == "ERROR"]
     if failed or not result.success:
-        raise _blocked(home, record.run_id)
-
-
-def _blocked(home: Home, run_id: str) -> PublishBlocked:
-    found = _failures(home, run_id)
-    errors = [f for f in found if f["severity"] == "error"]
-    named = "; ".join(f"{f['check']} on {f['subject']}: {f['detail']}" for f in errors[:3]) or "a blocking check failed"
-    return PublishBlocked(f"nothing was published: {named}", remedy="See `rapport status`; the former snapshot stays. Mend the data and run again.")
-
-
-def _failures(home: Home, run_id: str) -> list[dict[str, Any]]:
-    from pipelines import checks
-    with warehouse.writing(home) as con:
-        return checks.describe_failures(con, run_id)
-
-
-def _remember(home: Home, record: RunRecord) -> None:
-    warehouse.write_state(home, warehouse.RUN_STATE, json.dumps(asdict(record)))
-
-
-def last_run(home: Home) -> RunRecord | None:
-    """The record of the last run; None when there was none."""
-    found = warehouse.last_run(home)
-    return RunRecord(**found) if found else None
+        raise run_record.blocked(home, record.run_id)

@@ -81,7 +81,7 @@ def _tell(record: object) -> None:
 def status(home: HomeOption = None) -> None:
     """What is published, how far the data reach, and what the last run said."""
     from models import warehouse
-    from pipelines import run as runs
+    from pipelines.run_record import last_run
     place = find_home(home).require()
     current = warehouse.current_id(place)
     if current is None:
@@ -91,7 +91,7 @@ def status(home: HomeOption = None) -> None:
         print(f"published: {snapshot.id}, built {snapshot.created_at}, data up to {snapshot.watermark}, {sum(snapshot.tables.values()):,} rows in {len(snapshot.tables)} tables")
         for warning in snapshot.warnings:
             print(f"  warning: {warning}")
-    record = runs.last_run(place)
+    record = last_run(place)
     if record is None:
         print("last run: none")
         return
