@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 # as the system and SQLite say it, and DuckDB of rows that it wanted to spill
 _FULL_DISK = ("No space left on device", "disk is full", "Disk quota exceeded", "failed to offload data block")
@@ -56,11 +57,17 @@ class PublishBlocked(RapportError):
     exit_code = 3
 
 
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came of, each once: the chain of one that Dagster raised again closes on itself."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def full_disk(error: BaseException) -> RapportError | None:
     """What to tell of an error that comes of a full disk, wherever in its chain that is said; None for any other."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(text in str(cause) for text in _FULL_DISK):
-            return RapportError("the disk is full", remedy="Make room and run again. What was published is served as before, and nothing half-done counts.")
-        cause = cause.__cause__ or cause.__context__
+    if any(getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(text in str(cause) for text in _FULL_DISK) for cause in chain(error)):
+        return RapportError("the disk is full", remedy="Make room and run again. What was published is served as before, and nothing half-done counts.")
     return None

@@ -37,13 +37,22 @@ _COMPACT_OFFSET = r"([+-]\d{2})(\d{2})$"
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 _OWN = ("_row_number", "_file")
 
-# The columns whose greatest value says how far the data of a source reach; see `event_watermark`.
+# When a row begins: its day in a volume, and one of the times that say how far the data of a source reach (`event_watermark`).
 EVENT_TIMES = {
     "orders": "ordered_at", "refunds": "refunded_at", "leads": "created_at", "deal_changes": "changed_at", "deals": "created_at",
     "touchpoints": "occurred_at", "events": "occurred_at", "activities": "occurred_at", "tickets": "created_at",
     "survey_responses": "responded_at", "subscription_changes": "changed_at", "subscriptions": "started_at",
     "campaign_members": "delivered_at", "marketing_spend": "spend_date", "consents": "recorded_at", "contacts": "created_at",
 }
+
+# What happens to a row afterwards says it too: a team that creates no deal closes deals still. Ends and closings that may only be planned do not
+# (`subscriptions.ended_at`, `closed_at` of an open deal), nor does `updated_at`, which may be the time of an export.
+LATER_TIMES = {
+    "deals": ("closed_at",), "leads": ("converted_at",), "tickets": ("first_response_at", "first_solved_at", "solved_at"), "subscriptions": ("cancel_requested_at",), "survey_responses": ("offered_at",),
+    "campaign_members": ("sent_at", "bounced_at", "first_opened_at", "first_clicked_at", "first_replied_at", "responded_at", "converted_at", "unsubscribed_at"),
+}
+_HAPPENED = {"deals": """(is_won OR is_lost OR EXISTS (SELECT 1 FROM landing.pipeline_stages AS known WHERE known._source = given._source AND known.stage = given.stage
+    AND known.pipeline IS NOT DISTINCT FROM given.pipeline AND (known.is_won OR known.is_lost)))"""}
 
 
 @dataclass(frozen=True)
@@ -387,10 +396,14 @@ def quarantine_rejects(con: duckdb.DuckDBPyConnection, entity: str, parquet: Pat
 # -- how far the data reach --------------------------------------------------------------------------------------------
 
 def event_watermark(con: duckdb.DuckDBPyConnection, source: str, now: datetime) -> datetime | None:
-    """The latest event of a source (naive UTC), rows dated after `now` + 5 minutes left aside; None without any event."""
-    parts = " UNION ALL ".join(f"SELECT max(CAST({column} AS TIMESTAMP)) AS latest FROM landing.{entity} WHERE _source = $source AND NOT _is_tombstone AND CAST({column} AS TIMESTAMP) <= $cap"
-                               for entity, column in EVENT_TIMES.items())
-    return con.execute(f"SELECT max(latest) FROM ({parts})", {"source": source, "cap": now + CLOCK_SKEW}).fetchone()[0]
+    """The second after the latest event of a source (naive UTC), times after `now` + 5 minutes left aside; None without any event.
+
+    After it, because data are complete up to, but not at, the watermark: of files that know days alone it would leave out the last day.
+    """
+    times = [(entity, column, "true") for entity, column in EVENT_TIMES.items()] + [(entity, column, _HAPPENED.get(entity, "true")) for entity, columns in LATER_TIMES.items() for column in columns]
+    parts = " UNION ALL ".join(f"SELECT max(CAST({column} AS TIMESTAMP)) AS latest FROM landing.{entity} AS given WHERE _source = $source AND NOT _is_tombstone AND CAST({column} AS TIMESTAMP) <= $cap AND {happened}"
+                               for entity, column, happened in times)
+    return con.execute(f"SELECT date_trunc('second', max(latest)) + INTERVAL 1 SECOND FROM ({parts})", {"source": source, "cap": now + CLOCK_SKEW}).fetchone()[0]
 
 
 def overall_watermark(con: duckdb.DuckDBPyConnection, as_of: datetime) -> datetime:

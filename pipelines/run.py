@@ -14,7 +14,7 @@ from typing import Any
 
 from data_contracts import environment
 from data_contracts.environment import Home
-from data_contracts.errors import BusyError, PublishBlocked, RapportError, UsageError, full_disk
+from data_contracts.errors import BusyError, PublishBlocked, RapportError, UsageError, chain, full_disk
 from models import ingest, warehouse
 from pipelines import batches, run_record, unchanged
 from pipelines.progress import PROGRESS
@@ -149,9 +149,7 @@ def _execute(home: Home, record: RunRecord, as_of: str | None, full_refresh: boo
     try:
         result = job.execute_in_process(run_config=quiet, instance=instance, partition_key=partition, run_id=record.run_id, asset_selection=chosen, raise_on_error=True)
     except DagsterError as error:            # what stopped the run is told as itself, not as the step that it stopped
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, RapportError):
-            cause = cause.__cause__
+        cause = next((e for e in chain(error) if isinstance(e, RapportError)), None)
         if cause is not None:
             raise cause from None
         if "AssetCheckFailed" in type(error).__name__:

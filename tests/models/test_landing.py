@@ -111,3 +111,28 @@ def test_a_tie_in_a_table_without_times_of_change_does_not_alternate_with_each_e
     assert told(extract("exchange_rates", *tied[:2])) == (2, 0, 0)
     assert ingest.tied_versions(extract.con) == {"exchange_rates": 1}
     assert told(extract("exchange_rates", *tied[:2])) == (0, 2, 0)
+
+
+def reach(extract, now: str = "2026-11-25") -> str:
+    return str(ingest.event_watermark(extract.con, "crm", datetime.fromisoformat(now)))
+
+
+def test_the_last_day_of_a_file_that_knows_days_alone_lies_before_its_watermark(extract):
+    extract("deals", OTHER)
+    assert reach(extract) == "2026-01-01 00:00:01"
+    extract("deals", OTHER, DEAL | {"created_at": "2026-02-01T10:00:00.250Z"}, DEAL | {"deal_id": "ahead", "created_at": "2026-12-24"})
+    assert reach(extract) == "2026-02-01 10:00:01" and reach(extract, "2026-12-24") == "2026-12-24 00:00:01", "what lies ahead of the clock says nothing"
+
+
+def test_the_data_reach_to_the_last_closing_though_no_deal_was_created_since(extract):
+    """Of 8,800 opportunities of a real CRM, 113 were closed in the days after the last was created, and were in no number."""
+    won = DEAL | {"stage": "Signed", "closed_at": "2026-03-05"}
+    extract("deals", OTHER | {"closed_at": "2026-09-30"}, won)
+    assert reach(extract) == "2026-01-01 00:00:01", "the closing of an open deal is a plan"
+    extract("deals", OTHER | {"closed_at": "2026-09-30"}, won | {"is_lost": "true", "updated_at": "2026-03-06"})
+    assert reach(extract) == "2026-03-05 00:00:01"
+    extract("pipeline_stages", {"pipeline": "p", "stage": "Signed", "position": "1", "is_won": "true", "is_lost": "false"})
+    extract("deals", won | {"deal_id": "E", "pipeline": "p", "closed_at": "2026-04-05"}, won | {"deal_id": "F", "pipeline": "another", "closed_at": "2026-05-05"})
+    assert reach(extract) == "2026-04-05 00:00:01", "won by its stage, in its own pipeline"
+    extract("leads", {"lead_id": "L", "created_at": "2026-01-01", "converted_at": "2026-06-01"})
+    assert reach(extract) == "2026-06-01 00:00:01"

@@ -11,7 +11,7 @@ from dagster import AssetSelection, DagsterInstance
 from fixtures import worked_examples
 
 from data_contracts.environment import Home, exported
-from models import warehouse
+from models import volumes, warehouse
 from pipelines import run
 from pipelines.definitions import JOB, build_definitions
 from pipelines.schedules import today
@@ -61,3 +61,15 @@ def test_a_source_that_cannot_be_read_is_told_with_its_remedy(cli, tmp_path):
     assert (told["state"], told["failures"]) == ("failed", []) and str(tmp_path / "nowhere") in told["message"]
     assert told["message"] in by_hand.stderr, "the same words as on the command line"
     assert warehouse.last_run(home)["message"] == told["message"]
+
+
+def test_an_error_that_nobody_foresaw_ends_the_run_and_is_told(cli, monkeypatch):
+    """Dagster raises it again, and its chain closes on itself: looking along it for a full disk never ended."""
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+    monkeypatch.setattr(volumes, "compare", fail)
+    done = cli.run("run", "--only", "landing", ok=False)
+    told = warehouse.last_run(Home(cli.home))
+    assert done.returncode == 70 and "nobody foresaw this" in done.stderr and (told["state"], told["message"]) == ("failed", "ZeroDivisionError: nobody foresaw this")
+    dagster_runs(Home(cli.home), "landing")
+    assert warehouse.last_run(Home(cli.home))["message"] == "ZeroDivisionError: nobody foresaw this"
