@@ -89,10 +89,13 @@ def bars(rows: pl.DataFrame, category: str, value: str, title: str, unit: str) -
 
 
 def grouped(rows: pl.DataFrame, category: str, series: Mapping[str, str], unit: str) -> None:
-    """Horizontal bars in the order of the rows, one of each series (column -> its name) for each row."""
-    order = [shown.words(name) for name in rows[category].to_list()]
+    """Horizontal bars in the order of the rows, one of each series (column -> its name) for each row; where there is nothing but zeros, a line that says so."""
+    order = ["not known" if name is None else shown.words(name) for name in rows[category].to_list()]
     data = (rows.select(pl.Series("name", order, pl.String), *(pl.col(column).cast(pl.Float64).alias(label) for column, label in series.items()))
             .unpivot(index="name", variable_name="series", value_name="value").drop_nulls("value"))
+    if not (data["value"] != 0).any():
+        text.notice("info", f"{' and '.join(series.values())}: nothing to draw, every value is 0 or not known.")
+        return
     names, order = list(series.values()), list(dict.fromkeys(order))
     sort = {"field": "series", "type": "nominal", "sort": names}
     draw(data, {"height": max(140, 20 * len(series) * len(order)), "mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": {

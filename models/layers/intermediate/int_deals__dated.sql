@@ -1,12 +1,14 @@
 {#
     Every deal as it was, from each change to the next, without the time in which its source did not know it. Before the first logged change of a field its old value holds; a field that
-    never changed has today's value throughout. `chr(0)` stands for a value that was logged as empty, so that it is told from a
-    field of which a change says nothing.
+    never changed has today's value throughout, but for the stage that a deal closed in: before its closing it stood in another one, and
+    nobody said which. `chr(0)` stands for a value that was logged as empty, so that it is told from a field of which a change says nothing.
 #}
 {%- set fields = ['stage', 'pipeline', 'amount', 'currency', 'probability', 'forecast_category', 'expected_close_date', 'owner_id'] -%}
 {%- set closings = ['is_won', 'is_lost'] -%}
 with deals as (
-    select * from {{ ref('int_deals__resolved') }} where not is_test
+    select *, coalesce(closed_at > created_at and (is_terminal_stage or not is_known_stage), false) as closed_in_its_stage
+    from {{ ref('int_deals__resolved') }}
+    where not is_test
 ),
 
 changes as (
@@ -40,7 +42,7 @@ statements as (
         deals.created_at as stated_at,
         0 as statement_number
         {%- for field in fields %},
-        coalesce(former.{{ field }}, cast(deals.{{ field }} as varchar), chr(0)) as {{ field }}
+        coalesce(former.{{ field }}, {% if field == 'stage' %}case when not deals.closed_in_its_stage then deals.stage end{% else %}cast(deals.{{ field }} as varchar){% endif %}, chr(0)) as {{ field }}
         {%- endfor %}
         {%- for field in closings %},
         'false' as {{ field }}
@@ -69,9 +71,10 @@ statements as (
         deals.closed_at,
         1000000000
         {%- for field in fields + closings %},
-        null
+        {% if field == 'stage' %}case when deals.closed_in_its_stage and former.stage is null then deals.stage end{% else %}null{% endif %}
         {%- endfor %}
     from deals
+    left join former on former.deal_id = deals.deal_id
     where deals.closed_at > deals.created_at
 ),
 

@@ -58,6 +58,9 @@ LEFT = [{**DEAL, "deal_id": "left", "stage": "New", "updated_at": "2026-03-01", 
 UNDATED = [{**DEAL, "deal_id": "undated", "stage": "Won", "updated_at": "2026-04-03"}, {**DEAL, "deal_id": "undated forever", "stage": "Lost", "updated_at": "2026-04-03"},
            *({**DEAL, "_source": "erp", "deal_id": "undated", "stage": stage, "owner_id": owner, "updated_at": updated} for updated, stage, owner in (
                ("2026-01-10", "New", "u1"), ("2026-04-03", "Lost", "u1"), ("2026-06-01", "Lost", "u2")))]
+# Seen once, after they closed, in a source that keeps no log: in a stage that ends the pipeline, in one that nobody declared, and lost by their own word in an open one.
+CLOSED = [{**DEAL, "_source": "erp", "deal_id": f"closed as {stage}", "stage": stage, "is_won": stage == "Gewonnen" or None, "is_lost": stage == "New" or None, "closed_at": "2026-04-01", "updated_at": "2026-04-03"}
+          for stage in ("Won", "Gewonnen", "New")]
 STORY = {
     "pipeline_stages": STAGES,
     "companies": BACK["companies"],
@@ -72,7 +75,7 @@ STORY = {
         {**SHOP, "is_won": False, "updated_at": "2026-03-01", "_batch": 2}, {**SHOP, "is_lost": True, "closed_at": "2026-04-01", "updated_at": "2026-04-01", "_batch": 3},
         *_lost("flagged", ("2026-01-11", "New", False, None), ("2026-02-10", "New", True, "2026-02-10"), ("2026-03-10", "New", False, None), ("2026-04-10", "Won", False, "2026-04-10")),
         *_lost("moved", ("2026-01-11", "New", False, None), ("2026-02-10", "New", True, "2026-02-10"), ("2026-03-10", "Offer", True, "2026-02-10"), ("2026-04-10", "Offer", False, None)),
-        *(deal for deal, _ in LATE), *TIED, *AHEAD, *MERGED, *UNDATED, *LEFT, *BACK["deals"]],
+        *(deal for deal, _ in LATE), *TIED, *AHEAD, *MERGED, *UNDATED, *CLOSED, *LEFT, *BACK["deals"]],
     "deal_changes": [_stage("New", "Won", "2026-02-01", 1), _stage("Won", "New", "2026-03-01", 2), _stage("New", "Lost", "2026-04-01", 3),
                      {**_stage("New", "Won", "2026-04-10", 1), "deal_id": "flagged"}, {**_stage("New", "Offer", "2026-03-05", 1), "deal_id": "moved"},
                      {**_stage("New", "Won", "2026-04-01", 1), "deal_id": "undated"},
@@ -161,6 +164,16 @@ def test_a_deal_that_does_not_say_when_it_closed_closed_when_its_log_or_its_vers
         ("crm:undated", True, False, datetime(2026, 4, 1)), ("crm:undated forever", False, True, None), ("erp:undated", False, True, datetime(2026, 4, 3))]
     with told.open() as con:
         assert [(row["source"], row["reasons"].split(":")[0]) for row in ingest.quarantine_rows(con, None, None, "deals", 10).rows(named=True)] == [("crm", "closed_at is missing and no version or log tells it")]
+
+
+def test_a_deal_first_seen_when_it_had_closed_was_open_until_then_in_a_stage_that_nobody_told(told):
+    """Of a real CRM's export every closed deal had been won or lost since it was created, so that the pipeline of the past held a quarter less than it did."""
+    history = told.rows("SELECT deal_id, valid_from, valid_to, stage, is_open, is_won, is_lost FROM marts.deals_history WHERE deal_id LIKE 'erp:closed as%' ORDER BY 1, 2")
+    created, closed = datetime(2026, 1, 10), datetime(2026, 4, 1)
+    assert history == [
+        ("erp:closed as Gewonnen", created, closed, None, True, False, False), ("erp:closed as Gewonnen", closed, None, "Gewonnen", False, True, False),
+        ("erp:closed as New", created, closed, "New", True, False, False), ("erp:closed as New", closed, None, "New", False, False, True),
+        ("erp:closed as Won", created, closed, None, True, False, False), ("erp:closed as Won", closed, None, "Won", False, True, False)]
 
 
 def test_what_a_clock_of_the_future_says_dates_from_its_arrival_in_every_history_of_deals(told):
