@@ -19,6 +19,8 @@ from data_contracts.errors import PublishBlocked, RapportError
 from models import warehouse
 from pipelines import checks
 
+STOPPED = "It was stopped before its end."
+
 
 @dataclass
 class RunRecord:
@@ -102,6 +104,8 @@ def _told(home: Home, run_id: str, error: Any) -> tuple[str, str]:
     """State and message of a failed run. `error`: Dagster's copy of the exception, of which the names and texts of its chain are left."""
     if "AssetCheckFailed" in (error.cls_name or ""):
         return "blocked", str(blocked(home, run_id))
+    if "Interrupt" in (error.cls_name or ""):
+        return "failed", STOPPED
     chain = [error]
     while chain[-1].cause is not None:
         chain.append(chain[-1].cause)

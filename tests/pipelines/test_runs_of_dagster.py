@@ -12,7 +12,7 @@ from fixtures import worked_examples
 
 from data_contracts.environment import Home, exported
 from models import volumes, warehouse
-from pipelines import run
+from pipelines import run, run_record
 from pipelines.definitions import JOB, build_definitions
 from pipelines.schedules import today
 
@@ -73,3 +73,12 @@ def test_an_error_that_nobody_foresaw_ends_the_run_and_is_told(cli, monkeypatch)
     assert done.returncode == 70 and "nobody foresaw this" in done.stderr and (told["state"], told["message"]) == ("failed", "ZeroDivisionError: nobody foresaw this")
     dagster_runs(Home(cli.home), "landing")
     assert warehouse.last_run(Home(cli.home))["message"] == "ZeroDivisionError: nobody foresaw this"
+
+
+def test_a_run_that_somebody_stops_is_told_as_failed(cli, monkeypatch):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+    monkeypatch.setattr(volumes, "compare", stop)
+    dagster_runs(Home(cli.home), "landing")
+    told = warehouse.last_run(Home(cli.home))
+    assert (told["state"], told["message"]) == ("failed", run_record.STOPPED) and told["ended_at"]
