@@ -155,7 +155,7 @@ def stage_probabilities_cte(spec: PipelineSpec, at: str, prior_deals: float, par
 
     Only what was known before ``at`` counts: deals closed by then, and the open stages they had visited. A stage's share of
     won deals is drawn towards its pipeline's, and that towards the share of all, each by ``prior_deals`` pseudo-deals (the
-    posterior mean of a beta-binomial); null when no deal had closed yet.
+    posterior mean of a beta-binomial); null when no deal had closed yet. A stage that nobody told is one of its own.
     """
     prior = params.bind(float(prior_deals))
     return f"""closed_before AS (
@@ -181,7 +181,7 @@ learned AS (
     FROM every_stage AS e
     CROSS JOIN overall AS o
     LEFT JOIN by_pipeline AS p ON p.pipeline IS NOT DISTINCT FROM e.pipeline
-    LEFT JOIN visited AS v ON v.pipeline IS NOT DISTINCT FROM e.pipeline AND v.stage = e.stage
+    LEFT JOIN visited AS v ON v.pipeline IS NOT DISTINCT FROM e.pipeline AND v.stage IS NOT DISTINCT FROM e.stage
     GROUP BY e.pipeline, e.stage
 )"""
 
@@ -249,7 +249,7 @@ SELECT d.pipeline, d.stage, count(*) AS deals, count(*) FILTER (d.amount_reporti
     count(*) FILTER (l.probability IS NULL) AS deals_without_probability,
     CAST(coalesce(sum(d.amount_reporting), 0) AS DECIMAL(18,4)) AS amount,
     sum(CAST(coalesce(d.amount_reporting, 0) AS DOUBLE) * l.probability) AS weighted_amount
-FROM deals AS d LEFT JOIN {basis} AS l ON l.pipeline IS NOT DISTINCT FROM d.pipeline AND l.stage = d.stage
+FROM deals AS d LEFT JOIN {basis} AS l ON l.pipeline IS NOT DISTINCT FROM d.pipeline AND l.stage IS NOT DISTINCT FROM d.stage
 GROUP BY d.pipeline, d.stage, d.stage_position ORDER BY d.pipeline, d.stage_position, d.stage"""
     return text, params.values
 

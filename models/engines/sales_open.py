@@ -49,7 +49,7 @@ summed AS (
         count(*) FILTER (c.probability IS NULL) AS unweighted_crm, count(*) FILTER (l.probability IS NULL) AS unweighted_learned
     FROM deals AS d
     LEFT JOIN crm AS c ON c.pipeline IS NOT DISTINCT FROM d.pipeline AND c.stage = d.stage
-    LEFT JOIN learned AS l ON l.pipeline IS NOT DISTINCT FROM d.pipeline AND l.stage = d.stage
+    LEFT JOIN learned AS l ON l.pipeline IS NOT DISTINCT FROM d.pipeline AND l.stage IS NOT DISTINCT FROM d.stage
     {group}
 )
 SELECT * EXCLUDE (amount_crm, amount_learned), weighted_crm / nullif(amount_crm, 0) AS probability_crm,

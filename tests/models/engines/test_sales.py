@@ -81,8 +81,8 @@ def load(con, deals: list[dict]) -> None:
             amount = None if now["amount"] is None else Decimal(now["amount"])
             if ends is None or ends > begins:
                 history.append({
-                    "deal_id": d["deal_id"], "pipeline": "sales", "stage": now["stage"], "stage_position": PLACES[now["stage"]],
-                    "amount": amount, "currency": "EUR", "amount_reporting": amount, "probability": PLACES[now["stage"]] / 10,
+                    "deal_id": d["deal_id"], "pipeline": "sales", "stage": now["stage"], "stage_position": PLACES.get(now["stage"]),
+                    "amount": amount, "currency": "EUR", "amount_reporting": amount, "probability": PLACES.get(now["stage"], 0) / 10,
                     "expected_close_date": now["expected_close_date"], "owner_id": now["owner_id"], "is_won": won, "is_lost": lost,
                     "is_open": not won and not lost, "created_at": d["created_at"], "valid_from": begins, "valid_to": ends,
                 })  # fmt: skip
@@ -181,6 +181,15 @@ def test_the_weighted_pipeline_uses_only_what_was_known(con):
     nothing = sales.weighted_pipeline(con, PipelineSpec(), day(6)).filter(pl.col("stage") == "Qualified")
     assert nothing["weighted_amount"].to_list() == [None]
     assert nothing["deals_without_probability"].to_list() == [23]
+
+
+def test_deals_in_a_stage_that_nobody_told_have_the_chance_of_those_that_closed_out_of_one(con):
+    told = [deal("told", 0, 10, None, (9, "stage", "Lost"))]
+    untold = [deal(f"u{i}", 0, 10, None, (9, "stage", "Won" if i else "Lost")) for i in range(4)] + [deal("open", 8, 1000)]
+    load(con, [*told, *({**d, "first": {**d["first"], "stage": None}} for d in untold)])
+    row, = sales.weighted_pipeline(con, PipelineSpec(), day(20)).iter_rows(named=True)
+    assert (row["stage"], row["deals"], row["deals_without_probability"]) == (None, 1, 0)
+    assert row["weighted_amount"] == pytest.approx(1000 * (3 + 10 * 3 / 5) / 14)
 
 
 def test_win_rate_counts_by_number_and_by_amount_and_the_cycle_is_never_negative(con):
