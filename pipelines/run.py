@@ -102,12 +102,8 @@ def run(home: Home, *, as_of: str | None = None, full_refresh: bool = False, onl
             if told is not None and told is not error:
                 raise told from error
             raise
-        else:
-            after = warehouse.current_id(home)
-            record.snapshot_id = after
-            record.state = "published" if after != before else "built"
         finally:
-            run_record.close(home, record)
+            run_record.close(home, record, before)
         if record.state == "published" and only is None:
             as_it_was = warehouse.read_snapshot(home, record.snapshot_id).as_of
             unchanged.remember(home, datetime.fromisoformat(as_it_was).replace(tzinfo=None), stated=instant is not None)

@@ -51,9 +51,15 @@ def last_run(home: Home) -> RunRecord | None:
     return RunRecord(**found) if found else None
 
 
-def close(home: Home, record: RunRecord) -> None:
-    """Keep the record of a run that has ended, with the checks that failed in it."""
+def close(home: Home, record: RunRecord, former: str | None) -> None:
+    """Keep the record of a run that has ended, with the checks that failed in it. `former`: id of the snapshot that was current before.
+
+    A run whose record still says `running` did what it should.
+    """
     record.ended_at = now()
+    if record.state == "running":
+        record.snapshot_id = warehouse.current_id(home)
+        record.state = "published" if record.snapshot_id != former else "built"
     remember(home, record)            # before what may be wrong with the warehouse itself
     record.failures = failures(home, record.run_id)
     remember(home, record)
@@ -82,16 +88,14 @@ def kept(home: Home, run_id: str, instance: Any) -> Iterator[None]:
     if before and before["run_id"] == run_id:
         yield
         return
-    record, snapshot = RunRecord(run_id=run_id, started_at=now()), warehouse.current_id(home)
+    record, former = RunRecord(run_id=run_id, started_at=now()), warehouse.current_id(home)
     remember(home, record)
     try:
         yield
     finally:
-        record.snapshot_id = warehouse.current_id(home)
-        record.state = "published" if record.snapshot_id != snapshot else "built"
         if error := _first_failure(instance, run_id):
             record.state, record.message = _told(home, run_id, error)
-        close(home, record)
+        close(home, record, former)
 
 
 def _first_failure(instance: Any, run_id: str) -> Any:
@@ -106,9 +110,9 @@ def _told(home: Home, run_id: str, error: Any) -> tuple[str, str]:
         return "blocked", str(blocked(home, run_id))
     if "Interrupt" in (error.cls_name or ""):
         return "failed", STOPPED
-    chain = [error]
-    while chain[-1].cause is not None:
-        chain.append(chain[-1].cause)
+    causes = [error]
+    while causes[-1].cause is not None:
+        causes.append(causes[-1].cause)
     ours = {RapportError.__name__, *(kind.__name__ for kind in RapportError.__subclasses__())}
-    cause = next((e for e in chain if e.cls_name in ours), None) or next((e for e in chain if not (e.cls_name or "").startswith("Dagster")), error)
+    cause = next((e for e in causes if e.cls_name in ours), None) or next((e for e in causes if not (e.cls_name or "").startswith("Dagster")), error)
     return "blocked" if cause.cls_name == PublishBlocked.__name__ else "failed", re.sub(r"^[\w.]+: ", "", cause.message.strip()) if cause.cls_name in ours else cause.message.strip()

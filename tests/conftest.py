@@ -19,7 +19,6 @@ import pytest
 from fixtures import worked_examples
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
 
 
 # Files that build a home or a warehouse, longest first. Workers take them before all others, so that none is left over at the end; the
@@ -72,14 +71,6 @@ class Cli:
     def rows(self, *arguments: str) -> list[dict[str, Any]]:
         """Run a command with `--format json` and read its rows."""
         return json.loads(self.run(*arguments, "--format", "json").stdout)
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The real data beside the checkout; tests that need them skip loudly without."""
-    if not (SHARED / "data").is_dir():
-        pytest.skip(f"{SHARED / 'data'} is not here: this test compares with real data and ran nothing")
-    return SHARED / "data"
 
 
 def write_csv(folder: Path, entity: str, rows: list[dict[str, Any]]) -> None:

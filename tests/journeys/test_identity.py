@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 from fixtures.company_of_sources import AS_OF
+from fixtures.published import contents, tables_of
 
 from data_contracts.environment import Home
 from models import warehouse
@@ -23,19 +24,10 @@ RUN_COLUMNS = {"built_at", "run_id", "snapshot_id", "scored_at", "observed_at", 
 COMPARED = ("marts", "metrics", "features", "segments")
 
 
-def contents(home: Path) -> dict[str, tuple[int, str]]:
-    """Rows and fingerprint of every published table of numbers, row order aside and the columns that name the run left out."""
-    place = Home(home)
-    with warehouse.reading(place) as opened:
-        found = {}
-        for table in sorted(opened.snapshot.tables):
-            schema, name = table.split(".")
-            if schema in COMPARED:
-                columns = [r[0] for r in opened.con.execute("SELECT column_name FROM information_schema.columns WHERE table_schema = ? AND table_name = ? ORDER BY 1", [schema, name]).fetchall()]
-                kept = ", ".join(f'"{c}"' for c in columns if c not in RUN_COLUMNS)
-                rows = opened.con.execute(f'SELECT CAST(row({kept}) AS VARCHAR) FROM "{schema}"."{name}" ORDER BY 1').fetchall()
-                found[table] = (len(rows), "\n".join(r[0] for r in rows))
-        return found
+def numbers(cli: Cli) -> dict[str, list[tuple]]:
+    """Rows of every published table of numbers."""
+    home = Home(cli.home)
+    return contents(home, tables_of(home, COMPARED), RUN_COLUMNS)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +35,7 @@ def before(company_home: Cli, tmp_path_factory) -> dict:
     """A copy of the company's home after its first run: `cli`, `tables`, the pairs to judge, and the two customers who are one."""
     cli = Cli(Path(shutil.copytree(company_home.home, tmp_path_factory.mktemp("identity") / "home")))
     ids = {row["source_id"]: row["customer_id"] for row in cli.rows("query", "SELECT source_id, customer_id FROM identity.members WHERE node_type = 'contact' AND source = 'shop'")}
-    return {"cli": cli, "review": cli.rows("identity", "review"), "tables": contents(cli.home), "ann": ids["c1"], "other": ids["c2"]}
+    return {"cli": cli, "review": cli.rows("identity", "review"), "tables": numbers(cli), "ann": ids["c1"], "other": ids["c2"]}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +44,7 @@ def merged(before, tmp_path_factory) -> dict:
     cli: Cli = before["cli"]
     told = {"said": cli.run("identity", "merge", before["other"], before["ann"], "--by", "sam").stdout, "waiting": cli.rows("identity", "decisions")}
     cli.build("--as-of", AS_OF)
-    told |= {"tables": contents(cli.home), "log": cli.rows("identity", "log", "--rule", "identity_link")}
+    told |= {"tables": numbers(cli), "log": cli.rows("identity", "log", "--rule", "identity_link")}
     told |= {part: cli.rows("identity", "show", before["other"], "--part", part) for part in ("records", "fields", "former")}
     told["members"] = cli.rows("query", "SELECT source, node_type, source_id, customer_id FROM identity.members ORDER BY ALL")
     told["landed"] = shutil.copytree(cli.home, tmp_path_factory.mktemp("anew") / "home", ignore=shutil.ignore_patterns("warehouse.duckdb*", "serving", "dagster", "dbt"))
@@ -65,7 +57,7 @@ def after(before, merged) -> dict:
     cli: Cli = before["cli"]
     cli.run("identity", "unmerge", before["ann"], before["other"], "--by", "kim")
     cli.build("--as-of", AS_OF)
-    return {"tables": contents(cli.home), "decisions": cli.rows("identity", "decisions")}
+    return {"tables": numbers(cli), "decisions": cli.rows("identity", "decisions")}
 
 
 def test_the_pair_that_is_one_person_is_put_up_for_review(before):
@@ -86,9 +78,9 @@ def test_what_cannot_be_decided_is_refused_with_a_remedy(before, words, told):
 
 def test_a_merge_decided_on_the_command_line_moves_every_fact_to_the_survivor(before, merged):
     assert "become one" in merged["said"] and [(d["decision"], d["decided_by"], d["state"]) for d in merged["waiting"]] == [("same", "sam", "waiting")]
-    (orders, text), (orders_now, text_now) = before["tables"]["marts.fct_orders"], merged["tables"]["marts.fct_orders"]
-    assert orders == orders_now and before["other"] in text and before["other"] not in text_now
-    assert before["tables"]["marts.dim_customers"][0] == merged["tables"]["marts.dim_customers"][0] + 1
+    orders, orders_now = before["tables"]["marts.fct_orders"], merged["tables"]["marts.fct_orders"]
+    assert len(orders) == len(orders_now) and before["other"] in str(orders) and before["other"] not in str(orders_now)
+    assert len(before["tables"]["marts.dim_customers"]) == len(merged["tables"]["marts.dim_customers"]) + 1
     assert [(row["kind"], row["decided_by"], {row["left_customer_id"], row["right_customer_id"]}) for row in merged["log"]] == [("merge", "sam", {before["ann"], before["other"]})]
 
 
@@ -110,7 +102,7 @@ def test_a_warehouse_built_anew_from_landing_follows_the_decisions_again(merged)
 
 
 def test_an_unmerge_gives_back_every_mart_and_every_metric_byte_for_byte(before, merged, after):
-    assert set(before["tables"]) == set(after["tables"]) and sum(rows for rows, _ in before["tables"].values()) > 1_000
+    assert set(before["tables"]) == set(after["tables"]) and sum(map(len, before["tables"].values())) > 1_000
     assert [table for table, content in before["tables"].items() if content != after["tables"][table]] == []
     assert [table for table, content in before["tables"].items() if content != merged["tables"][table]], "the merge changed nothing, so that nothing was proved"
     assert [(d["decision"], d["decided_by"], d["state"]) for d in after["decisions"]] == [("same", "sam", "replaced"), ("different", "kim", "in force")]

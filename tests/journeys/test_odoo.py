@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 from fixtures.odoo_database import ODOO, load_odoo, read_csv, running_server
+from fixtures.shared_data import given
 from typer.testing import CliRunner
 
 from data_contracts.environment import Home
 from models import warehouse
 from pipelines.cli import app
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(1200), pytest.mark.skipif(not ODOO.is_dir(), reason=f"the tables of the CRM are missing: {ODOO}")]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(1200)]
 RATES = {"USD": Decimal(1), "EUR": Decimal("1.2834"), "CNY": Decimal("8.7556")}   # res_currency_rate: units per dollar
 
 
@@ -29,7 +30,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     place = tmp_path_factory.mktemp("odoo") / "home"
     runner = CliRunner()
     with running_server() as uri:
-        url = load_odoo(uri, ODOO, "crm").replace("postgres:@", "postgres:${CRM_PASSWORD}@")
+        url = load_odoo(uri, given(ODOO), "crm").replace("postgres:@", "postgres:${CRM_PASSWORD}@")
 
         def rapport(*words: str) -> str:
             done = runner.invoke(app, [*words, "--home", str(place)], catch_exceptions=False, env={"CRM_PASSWORD": "Secr3t-canary"})
@@ -53,7 +54,7 @@ def ask(home: Home) -> Callable[[str], list[tuple]]:
 
 
 def rows(name: str) -> list[dict[str, str | None]]:
-    return read_csv(ODOO / f"{name}.csv")
+    return read_csv(given(ODOO) / f"{name}.csv")
 
 
 def is_lost(lead: dict[str, str | None]) -> bool:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from fixtures.online_retail_marts import FILE
+from fixtures.shared_data import given
 from typer.testing import CliRunner
 
 from data_contracts.environment import Home
@@ -22,10 +24,9 @@ from models import warehouse
 from pipelines.cli import app
 
 REPOSITORY = Path(__file__).parents[2]
-FILE = REPOSITORY.parent / "shared" / "data" / "online_retail_ii_to_2011-06-11.parquet"
 EXAMPLE = REPOSITORY / "pipelines" / "sources" / "examples" / "online_retail_ii.yml"
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.skipif(not FILE.exists(), reason=f"the invoice lines are missing: {FILE}")]
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def lines() -> pl.DataFrame:
     """The file's lines with exact amounts, and what each line is."""
     money = (pl.col("quantity").cast(pl.Decimal(18, 4)) * pl.col("unit_price").cast(pl.Decimal(18, 4))).alias("amount")
     is_purchase = (pl.col("quantity") > 0) & (pl.col("unit_price") > 0)
-    return pl.read_parquet(FILE).with_columns(money, is_purchase.alias("is_purchase"), pl.col("invoice").str.starts_with("C").alias("is_cancellation"))
+    return pl.read_parquet(given(FILE)).with_columns(money, is_purchase.alias("is_purchase"), pl.col("invoice").str.starts_with("C").alias("is_cancellation"))
 
 
 def readme_walk() -> list[list[str]]:
@@ -45,15 +46,15 @@ def readme_walk() -> list[list[str]]:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home in which a newcomer, standing in the checkout, took the README's walk with the file where it lies."""
-    place = tmp_path_factory.mktemp("retail") / "home"
+    place, file = tmp_path_factory.mktemp("retail") / "home", given(FILE)
     printed = {}
     with chdir(REPOSITORY):
         for words in readme_walk():
-            told = [w.replace("/data/online_retail_ii.parquet", str(FILE)) if w != "retail" else str(place) for w in words]
+            told = [w.replace("/data/online_retail_ii.parquet", str(file)) if w != "retail" else str(place) for w in words]
             done = CliRunner().invoke(app, told, catch_exceptions=False)
             assert done.exit_code == 0, done.output
             printed[" ".join(words[:2])] = done.output
-    assert FILE.name in printed["source test"] and "published" in printed["run --home"] and "gross_revenue" in printed["metric query"]
+    assert file.name in printed["source test"] and "published" in printed["run --home"] and "gross_revenue" in printed["metric query"]
     return Home(place)
 
 

@@ -12,6 +12,7 @@ import duckdb
 import pytest
 from conftest import Cli, write_csv
 from fixtures import company_of_sources
+from fixtures.published import contents, tables_of
 
 from data_contracts.environment import Home
 from models import warehouse
@@ -41,23 +42,20 @@ def in_pieces(tmp_path_factory) -> Cli:
     return cli
 
 
-def contents(cli: Cli, *wanted: str) -> dict[str, list[tuple]]:
-    """Rows of the wanted tables, sorted, without the columns of the run."""
+def tables(cli: Cli) -> list[str]:
+    return [*tables_of(Home(cli.home), ("marts", "metrics", "features", "scores", "segments")), "ops.published_numbers", "ops.quarantine_summary"]
+
+
+def published_numbers(cli: Cli) -> dict[tuple, float]:
+    """Value by metric, variant, grain, period, dimension and its value."""
     with warehouse.reading(Home(cli.home)) as opened:
-        columns = dict(opened.con.execute("SELECT table_schema || '.' || table_name, list(column_name ORDER BY ordinal_position) FROM information_schema.columns GROUP BY ALL").fetchall())
-        kept = {table: [n for n in columns[table] if n not in OF_THE_RUN and not n.startswith("_")] for table in wanted}
-        return {table: opened.con.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY ALL").fetchall() for table, names in kept.items()}
-
-
-def tables(cli: Cli) -> set[str]:
-    home = Home(cli.home)
-    found = warehouse.read_snapshot(home, warehouse.current_id(home)).tables
-    return {t for t in found if t.split(".")[0] in ("marts", "metrics", "features", "scores", "segments")} | {"ops.published_numbers", "ops.quarantine_summary"}
+        rows = opened.con.execute("SELECT metric, variant, grain, period, dimension, dimension_value, value FROM ops.published_numbers").fetchall()
+        return {row[:6]: row[6] for row in rows}
 
 
 def test_shuffled_cut_and_repeated_files_give_the_same_warehouse_row_for_row(company_home, in_pieces):
     assert tables(company_home) == tables(in_pieces)
-    one, other = (contents(cli, *sorted(tables(cli))) for cli in (company_home, in_pieces))
+    one, other = (contents(Home(cli.home), tables(cli), OF_THE_RUN) for cli in (company_home, in_pieces))
     different = {table: sorted(set(map(str, rows)) ^ set(map(str, other[table])))[:4] for table, rows in one.items() if rows != other[table]}
     assert different == {}
     assert sum(map(len, one.values())) > 2_000
@@ -121,7 +119,7 @@ def test_late_and_deleted_rows_restate_exactly_the_months_they_touch(company_hom
     assert "orders 1 (crm " in told["2026-03"][1] and "orders 1 (crm " in told["2026-04"][1] and "refunds 1 (crm " in told["2026-10"][1]
     current = warehouse.current_id(Home(restated.home))
     assert {r["new_snapshot_id"] for r in log} == {current} and all(r["previous_snapshot_id"] < current for r in log)
-    before, after = ({row[:6]: row[6] for row in contents(cli, "ops.published_numbers")["ops.published_numbers"]} for cli in (company_home, restated))
+    before, after = published_numbers(company_home), published_numbers(restated)
     logged = {(r["metric"], r["variant"], r["grain"], date.fromisoformat(r["period"]), r["dimension"], r["dimension_value"]) for r in log}
     # where nothing happened there is no row by channel, which is 0
     differing = {key for key in {*before, *after} if before.get(key, 0) != after.get(key, 0) and key[3] < date(2026, 11, 1)}

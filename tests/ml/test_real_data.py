@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from fixtures import online_retail_marts
+from fixtures.shared_data import given
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import RepeatedStratifiedKFold
 
 from ml import evaluation, leakage, probability, scoring
 from ml.probability import Blend, Logistic, Task, Trees
 
-DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 CUT_OFF = date(2011, 3, 13)
-
-
-def needed(name: str) -> Path:
-    file = DATA / name
-    if not file.exists():
-        pytest.skip(f"real data are not there: {file}")
-    return file
 
 
 @pytest.fixture(scope="module")
 def shop():
-    needed("online_retail_ii_to_2011-06-11.parquet")
     frames = scoring.open_frames(online_retail_marts.online_retail())
     answers = {}
     for name in ("churn", "clv"):
@@ -86,7 +77,7 @@ def folds(task: Task, frame: pl.DataFrame, repeats: int, candidates=(Logistic, T
 
 
 def test_contract_churn_of_a_telephone_company_is_as_good_as_known_and_no_better():
-    frame = pl.read_csv(needed("telco_churn.csv"), null_values=[" ", ""]).with_columns((pl.col("Churn") == "Yes").cast(pl.Int64).alias("label"))
+    frame = pl.read_csv(given("data/telco_churn.csv"), null_values=[" ", ""]).with_columns((pl.col("Churn") == "Yes").cast(pl.Int64).alias("label"))
     numeric = ("tenure", "MonthlyCharges", "TotalCharges", "SeniorCitizen")
     text = tuple(c for c in frame.columns if frame[c].dtype == pl.String and c not in ("customerID", "Churn"))
     auc, brier = folds(Task("telco", "label", "tenure", "tenure", numeric, text), frame, repeats=1)
@@ -94,7 +85,7 @@ def test_contract_churn_of_a_telephone_company_is_as_good_as_known_and_no_better
 
 
 def test_the_guard_against_late_entries_is_quiet_on_honest_columns_of_a_telephone_company_and_catches_a_planted_one():
-    frame = pl.read_csv(needed("telco_churn.csv"), null_values=[" ", ""]).with_columns((pl.col("Churn") == "Yes").cast(pl.Int64).alias("label"), pl.col("tenure").replace(0, None))
+    frame = pl.read_csv(given("data/telco_churn.csv"), null_values=[" ", ""]).with_columns((pl.col("Churn") == "Yes").cast(pl.Int64).alias("label"), pl.col("tenure").replace(0, None))
     shuffled = frame.sample(fraction=1.0, shuffle=True, seed=3)
     past, today = shuffled[:5_000], shuffled[5_000:]
     label = past["label"].cast(pl.Float64).to_numpy()
@@ -108,7 +99,7 @@ def test_the_guard_against_late_entries_is_quiet_on_honest_columns_of_a_telephon
 
 
 def bank() -> tuple[Task, pl.DataFrame]:
-    frame = pl.read_csv(needed("bank_additional_rows_0_28831.csv")).with_columns((pl.col("y") == "yes").cast(pl.Int64).alias("label"))
+    frame = pl.read_csv(given("data/bank_additional_rows_0_28831.csv")).with_columns((pl.col("y") == "yes").cast(pl.Int64).alias("label"))
     numeric = tuple(c for c in frame.columns if frame[c].dtype.is_numeric() and c not in ("duration", "label"))   # duration is known only after the call
     text = tuple(c for c in frame.columns if frame[c].dtype == pl.String and c != "y")
     return Task("bank", "label", "campaign", "the number of calls", numeric, text), frame
@@ -134,8 +125,8 @@ def test_bank_calls_are_ranked_as_well_as_the_library_ranks_them():
 
 
 def test_the_gate_finds_no_signal_in_deals_that_hold_none():
-    deals = pl.read_csv(needed("maven_sales_pipeline.csv")).filter(pl.col("deal_stage").is_in(["Won", "Lost"]))
-    prices = pl.read_csv(needed("maven_products.csv"))
+    deals = pl.read_csv(given("data/maven_sales_pipeline.csv")).filter(pl.col("deal_stage").is_in(["Won", "Lost"]))
+    prices = pl.read_csv(given("data/maven_products.csv"))
     frame = deals.with_columns((pl.col("deal_stage") == "Won").cast(pl.Int64).alias("label"), pl.col("product").replace("GTXPro", "GTX Pro"))
     frame = frame.join(prices, on="product", how="left", maintain_order="left").sort(pl.col("engage_date").str.to_date("%m/%d/%Y"), "opportunity_id")
     task = Task("deals", "label", "product", "the product's past rate", ("sales_price",), ("sales_agent", "product", "account"), naive_is_text=True)

@@ -131,6 +131,8 @@ def test_a_model_that_fails_is_named_what_builds_on_it_is_left_alone_and_nothing
         con.execute("ALTER TABLE landing.users DROP COLUMN team")
     results = dbt_project.build(home, ["stg_canonical__users", "dim_users"])
     assert {r.name: r.status for r in results if r.kind == "model"} == {"stg_canonical__users": "error", "dim_users": "skipped"}
+    logged = (home.logs / "dbt" / "dbt.log").read_text(encoding="utf-8")
+    assert " ERROR " in logged and "stg_canonical__users" in logged and "team" in logged, "what dbt says of a failure is in its log, though its debugging is not"
     context = SimpleNamespace(selected_asset_check_keys=set())
     with pytest.raises(PublishBlocked, match="model stg_canonical__users: .*team") as told:
         list(warehouse_assets._report(context, SimpleNamespace(home=home, run_id="run-2"), results))

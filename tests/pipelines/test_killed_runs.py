@@ -9,10 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import duckdb
 import pytest
 from conftest import Cli, write_csv
 from fixtures import killed_runs, worked_examples
+from fixtures.published import contents, tables_of
 
 from data_contracts.environment import Home
 from models import warehouse
@@ -20,17 +20,6 @@ from models import warehouse
 ROOT = Path(__file__).resolve().parents[2]
 COMPARED = ("marts", "metrics", "features", "scores", "segments")
 OF_THE_RUN = ("run_id", "scored_at", "card")      # the card of a model names the hash of its file
-
-
-def _content(home: Home) -> dict[str, tuple]:
-    """Rows and hash of every published table, without what names the run."""
-    with duckdb.connect(str(home.serving / f"{warehouse.current_id(home)}.duckdb"), read_only=True) as con:
-        tables = con.execute("SELECT table_schema, table_name, list(column_name) FROM information_schema.columns WHERE list_contains(?, table_schema) GROUP BY ALL ORDER BY ALL", [list(COMPARED)]).fetchall()
-        found = {}
-        for schema, table, columns in tables:
-            own = ", ".join(f'"{c}"' for c in sorted(columns) if c not in OF_THE_RUN)
-            found[f"{schema}.{table}"] = con.execute(f'SELECT count(*), sum(hash({own}))::VARCHAR FROM "{schema}"."{table}"').fetchone()
-    return found
 
 
 @pytest.mark.timeout(900)      # a minute on a quiet machine
@@ -64,7 +53,7 @@ def test_a_run_killed_at_any_moment_leaves_the_former_version_and_the_next_one_i
     assert process.returncode == 0, complained
     assert moments == list(killed_runs.MOMENTS) and told["state"] == "published"
     assert warehouse.current_id(home) != former
-    expected, found = _content(reference), _content(home)
-    assert {table: (content, found.get(table)) for table, content in expected.items() if found.get(table) != content} == {}
+    expected, found = (contents(place, tables_of(place, COMPARED), OF_THE_RUN) for place in (reference, home))
+    assert {table: (rows, found.get(table)) for table, rows in expected.items() if found.get(table) != rows} == {}
     assert set(found) == set(expected)
     assert not list(home.serving.glob(".*")) and not list(home.serving.glob("*.wal"))

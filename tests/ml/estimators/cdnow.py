@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "cdnow_sample.txt"
 CALIBRATION_END = date(1997, 9, 30)
 
 
-def load() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Histories [2357, 3] in weeks, mean value of repeat purchases [2357], purchases in the 39 weeks after [2357].
+def load(sample: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From the file of the sample: histories [2357, 3] in weeks, mean value of repeat purchases [2357], purchases in the 39 weeks after [2357].
 
     Purchases on one day are one purchase.
     """
     spent: dict[str, dict[date, float]] = {}
-    for line in SAMPLE.read_text().splitlines():
+    for line in sample.read_text().splitlines():
         _, customer, day, _, dollars = line.split()
         days = spent.setdefault(customer, {})
         bought_on = datetime.strptime(day, "%Y%m%d").date()

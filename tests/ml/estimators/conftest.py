@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.shared_data import given
 
 _spec = importlib.util.spec_from_file_location("cdnow_sample", Path(__file__).with_name("cdnow.py"))
 _cdnow = importlib.util.module_from_spec(_spec)
@@ -16,9 +17,7 @@ _spec.loader.exec_module(_cdnow)
 @pytest.fixture(scope="session")
 def cdnow():
     """Histories, mean repeat values and holdout purchases of the CDNOW 1/10 sample."""
-    if not _cdnow.SAMPLE.exists():
-        pytest.skip(f"the CDNOW sample is not there: {_cdnow.SAMPLE}")
-    return _cdnow.load()
+    return _cdnow.load(given("data/cdnow_sample.txt"))
 
 
 def _simulate(rng, rate, drop_out_chance, lifetime, age, horizon, first_can_drop):

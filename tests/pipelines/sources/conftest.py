@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fixtures.odoo_database import ODOO, load_odoo, running_server
+from fixtures.shared_data import given
 
 from data_contracts.environment import Home, SourceDeclaration
 from pipelines.sources import base
@@ -57,6 +58,4 @@ def postgres() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def odoo_url(postgres: str) -> str:
     """A database holding the tables that an Odoo 17 wrote over twelve months (Odoo demo data, LGPL-3)."""
-    if not ODOO.is_dir():
-        pytest.skip(f"the tables of the CRM are missing: {ODOO}")
-    return load_odoo(postgres, ODOO, "crm")
+    return load_odoo(postgres, given(ODOO), "crm")

@@ -18,6 +18,7 @@ import polars as pl
 import psycopg
 import pytest
 from fixtures.odoo_database import ODOO, load_odoo, read_csv
+from fixtures.shared_data import given
 
 from data_contracts.contract import load_contracts
 from data_contracts.environment import Home, SourceDeclaration
@@ -33,10 +34,9 @@ WRITTEN = datetime(2026, 11, 22, tzinfo=UTC)   # the CRM ran until then
 @pytest.fixture(scope="module")
 def csvs() -> Callable[[str], list[dict[str, str | None]]]:
     """Rows of one CSV, read once."""
-    if not ODOO.is_dir():
-        pytest.skip(f"the tables of the CRM are missing: {ODOO}")
+    folder = given(ODOO)
     cache: dict[str, list[dict[str, str | None]]] = {}
-    return lambda name: cache.setdefault(name, read_csv(ODOO / f"{name}.csv"))
+    return lambda name: cache.setdefault(name, read_csv(folder / f"{name}.csv"))
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +283,7 @@ def small(postgres: str, csvs: Callable, tmp_path: Path) -> Callable[..., str]:
         folder = tmp_path / "csv"
         folder.mkdir(exist_ok=True)
         for name in load_mapping(MAPPING_FILE, "crm").tables:
-            source = ODOO / f"{name}.csv"
+            source = given(ODOO) / f"{name}.csv"
             if source.exists() and name not in without:
                 rows = csvs(name)
                 kept = [r for r in rows if r["model"] == "crm.lead"] if name == "ir_model_fields" else rows if name in ("res_currency", "res_country") else rows[:40]
